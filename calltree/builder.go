@@ -40,7 +40,7 @@ func (b *Builder) Add(t *Tree) { b.AddTree(t.Names, t.Name, t.Parent, t.Self) }
 func (b *Builder) Tree() *Tree { return b.tree(RootName) }
 
 func (b *Builder) tree(root string) *Tree {
-	b.start()
+	b.start(0)
 	b.self = grown(b.self, len(b.name))
 	return b.columns.tree(root, b.self)
 }
@@ -67,12 +67,13 @@ type slot struct {
 
 const unknownName = ^uint32(0)
 
-// start makes the root.
-func (m *merger) start() {
+// start makes the root, and room for about that many names.
+func (m *merger) start(names int) {
 	if m.ids != nil {
 		return
 	}
-	m.ids = make(map[string]uint32)
+	m.ids = make(map[string]uint32, names)
+	m.names = make([]string, 0, names)
 	m.mul = rand.Uint64() | 1
 	m.name, m.parent = []uint32{0}, []int32{-1}
 	m.reserve(100)
@@ -81,8 +82,8 @@ func (m *merger) start() {
 // merge finds or makes a node for every node of the tree that has a value in
 // its subtree, and -1 for the others. The result is valid until the next call.
 func (m *merger) merge(names []string, name []uint32, parent []int32, self []int64) []int32 {
-	m.start()
 	to, live := m.mark(parent, self)
+	m.start(min(live, len(names)))
 	m.reserve(max(0, live-len(m.name))) // what is there already is likely to come again
 	nameTo := slices.Grow(m.nameTo[:0], len(names))[:len(names)]
 	m.nameTo = nameTo

@@ -46,8 +46,8 @@ func (t *Tree) Sandwich(name string) (callers, callees *Tree) {
 // sandwich fills two empty builders. They take over t's names, so that the
 // indexes are the same and no name is looked up.
 func (t *Tree) sandwich(id uint32, up, down *Builder) {
-	up.start()
-	down.start()
+	up.start(0)
+	down.start(0)
 	up.names, down.names = t.Names, t.Names
 	to := make([]int32, t.Len()) // per node below an outermost call: its node in down
 	for i := 1; i < t.Len(); {

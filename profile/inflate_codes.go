@@ -27,28 +27,21 @@ func (f *inflater) codes(size int) bool {
 			o++
 			buf >>= e & 63
 			cnt -= uint(e & 63)
-			e = lit[buf&(1<<litTableBits-1)]
-			if e&entryLiteral != 0 {
-				out[o] = byte(e >> 16)
-				o++
-				buf >>= e & 63
-				cnt -= uint(e & 63)
-				e = lit[buf&(1<<litTableBits-1)]
-				if e&entryLiteral != 0 {
-					out[o] = byte(e >> 16)
-					o++
-					buf >>= e & 63
-					cnt -= uint(e & 63)
-					continue
-				}
+			if e = lit[buf&(1<<litTableBits-1)]; e&entryLiteral == 0 {
+				continue
 			}
-			if pos+8 <= len(in) {
-				buf |= binary.LittleEndian.Uint64(in[pos:]) << (cnt & 63)
-				pos += int((63 - cnt) >> 3)
-				cnt |= 56
-			} else if pos, buf, cnt = refillTail(in, pos, buf, cnt); cnt < 48 {
-				return false
+			out[o] = byte(e >> 16)
+			o++
+			buf >>= e & 63
+			cnt -= uint(e & 63)
+			if e = lit[buf&(1<<litTableBits-1)]; e&entryLiteral == 0 {
+				continue
 			}
+			out[o] = byte(e >> 16)
+			o++
+			buf >>= e & 63
+			cnt -= uint(e & 63)
+			continue
 		}
 		if e&entrySpecial != 0 {
 			if e&entrySubTable != 0 {
@@ -93,26 +86,29 @@ func (f *inflater) codes(size int) bool {
 		if distance > o {
 			return false
 		}
-		from := o - distance
-		switch {
-		case distance >= 8:
-			// Words may go beyond the match, as far as the slack.
-			for end := o + length; ; {
-				binary.LittleEndian.PutUint64(out[o:], binary.LittleEndian.Uint64(out[from:]))
-				if o += 8; o >= end {
-					o = end
-					break
-				}
-				from += 8
-			}
-		default:
-			for end := o + length; o < end; o++ {
-				out[o] = out[from]
-				from++
-			}
+		if distance < 8 {
+			o = copyNear(out, o, distance, length)
+			continue
 		}
+		// Words may go beyond the match, as far as the slack.
+		from, end := o-distance, o+length
+		for ; o < end; o += 8 {
+			binary.LittleEndian.PutUint64(out[o:], binary.LittleEndian.Uint64(out[from:]))
+			from += 8
+		}
+		o = end
 	}
 	return false
+}
+
+// copyNear copies a match that overlaps itself within a word, and returns
+// where it ends.
+func copyNear(out []byte, o, distance, length int) int {
+	end := o + length
+	for ; o < end; o++ {
+		out[o] = out[o-distance]
+	}
+	return end
 }
 
 // refillTail is the refill of the last eight bytes of the input.

@@ -73,7 +73,7 @@ func NewMerger() *Merger {
 // period type differ from those of the first profile, ErrTooLarge if the
 // result would have 2^32 frames or labels; the profile is then not added.
 func (m *Merger) Add(p *Profile) error {
-	if max(len(m.p.Stacks)+len(p.Stacks), len(m.p.Labels)+len(p.Labels)) > math.MaxUint32 {
+	if uint64(max(len(m.p.Stacks)+len(p.Stacks), len(m.p.Labels)+len(p.Labels))) > math.MaxUint32 {
 		return inquest.Errorf(inquest.ErrTooLarge, "merged profile would have more than %d frames or labels; ask for less time or fewer services", uint32(math.MaxUint32))
 	}
 	if m.begun {

@@ -53,8 +53,9 @@ type Snapshot struct {
 // rounding: its delta is 0, and the snapshot keeps the higher value, so that
 // nothing is counted twice when it comes back.
 //
-// A body older than the last must not be given to the snapshot it is of: a
-// new Snapshot's baseline leaves its instants alone.
+// Bodies must come in the order of their time and before Truncate. Of one
+// older than the last only the instants count: give it to a new Snapshot,
+// whose baseline leaves them alone.
 func (s *Snapshot) Delta(kind inquest.Kind, p *Profile) Outcome {
 	if s.key == (hashKey{}) {
 		s.key = newHashKey()

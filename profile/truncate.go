@@ -12,7 +12,9 @@ const TruncatedFrame = "[truncated]"
 // Truncate keeps p within limit samples (at least 1): the smallest ones by the
 // default sample type, else by the last, are folded into one without labels,
 // whose only frame is TruncatedFrame. The total of every column stays.
-// It returns how many samples were folded, 0 if there were not too many.
+// Cumulative values must have become deltas before: what is folded differs
+// from body to body. It returns how many samples were folded, 0 if there were
+// not too many.
 func (p *Profile) Truncate(limit int) (folded int) {
 	n := p.NumSamples()
 	if limit = max(limit, 1); n <= limit {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goinquest/inquest/agent"
+	"github.com/goinquest/inquest/internal/program"
+	"github.com/goinquest/inquest/internal/settings"
+	"github.com/goinquest/inquest/web"
+)
+
+// options are the settings of the collector.
+type options struct {
+	Listen          string
+	Hosts           []string
+	TLSCert, TLSKey string
+	Insecure        bool
+	MaxBody         int64
+	QueryTimeout    time.Duration
+	ShutdownTimeout time.Duration
+
+	Data      string
+	Retention time.Duration
+	Epoch     time.Duration
+
+	SelfProfile bool
+	Demo        bool
+	Log         program.Logging
+
+	Tokens []token
+	Scrape agent.Config // of the agent in this process
+
+	args []string // as given, to read everything again on SIGHUP
+	set  *settings.Set
+}
+
+// token is one entry of the file's tokens.
+type token struct {
+	Name   string   `yaml:"name" json:"name"`
+	Hash   string   `yaml:"hash" json:"hash"` // hex SHA-256 of the token
+	Scopes []string `yaml:"scopes,flow" json:"scopes"`
+}
+
+// define makes the collector's settings.
+func define(o *options) *settings.Set {
+	s := settings.New("collector", "collector receives, stores and shows profiles of a fleet of Go services.",
+		settings.Command{Name: "token", Args: "-name NAME -scope ingest,read", Summary: "make a token and what the configuration file needs to know of it"})
+	s.Group("Start")
+	s.Bool(&o.Demo, "demo", false, "show every view on a small live fleet: real services are built, put under load and scraped; everything is gone afterwards")
+	s.Config()
+	s.Group("Serving")
+	s.String(&o.Listen, "listen", "127.0.0.1:7070", "`ADDRESS` to serve HTTP on, port 0 for any free one")
+	s.List(&o.Hosts, "hosts", "further host `NAMES` people reach the collector by; others are refused, against DNS rebinding")
+	s.String(&o.TLSCert, "tls-cert", "", "PEM `FILE` with the certificate chain; serves HTTPS").Path = true
+	s.String(&o.TLSKey, "tls-key", "", "PEM `FILE` with the certificate's private key").Path = true
+	s.Bool(&o.Insecure, "insecure", false, "serve a non-loopback address without tokens: everybody who reaches it may read and write everything")
+	s.Size(&o.MaxBody, "max-body", 32<<20, 1<<10, "largest profile taken, in `BYTES` as received")
+	s.Duration(&o.QueryTimeout, "query-timeout", time.Minute, time.Second, "longest `DURATION` of one query")
+	s.Duration(&o.ShutdownTimeout, "shutdown-timeout", 30*time.Second, time.Second, "longest `DURATION` from SIGTERM to the end")
+	s.Group("Keeping")
+	s.String(&o.Data, "data", "", "`DIRECTORY` for everything stored; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/share/inquest/collector").Path = true
+	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "oldest profile taken: one that began longer ago than this `DURATION` is refused")
+	s.Duration(&o.Epoch, "epoch", 30*time.Minute, time.Second, "`DURATION` after which what is in memory becomes a block on disk")
+	s.Group("Watching itself")
+	s.Bool(&o.SelfProfile, "self-profile", true, "take profiles of the collector itself, as service inquest-collector")
+	o.Log.Define(s)
+	s.Section("tokens", "who may do what, see collector token", &o.Tokens)
+	o.Scrape.Self = agent.SelfConfig{Enabled: true, Service: "inquest-collector"}
+	s.Section("scrape", "what the agent in this process scrapes, as in an agent's file", &o.Scrape)
+	return s
+}
+
+// parse reads the settings. done is true if the call only asked for an answer
+// such as -help, which has been written.
+func parse(args, environ []string, stdout io.Writer) (o *options, done bool, err error) {
+	o = &options{args: args}
+	o.set = define(o)
+	if done, err = o.set.Parse(args, environ, stdout); done || err != nil {
+		return nil, done, err
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return nil, false, settings.Errorf("-tls-cert and -tls-key belong together; only one of them is given")
+	}
+	if err := web.CheckExposure(o.Listen, len(o.Tokens), o.Insecure); err != nil {
+		return nil, false, settings.Errorf("%w", err)
+	}
+	if !o.SelfProfile {
+		o.Scrape.Self.Enabled = false
+	}
+	o.Scrape.SetDirectory(filepath.Dir(o.set.File()))
+	if o.Data == "" && !o.Demo {
+		if o.Data, err = defaultData(); err != nil {
+			return nil, false, err
+		}
+	}
+	return o, false, nil
+}
+
+// defaultData is where data goes when nobody says: the directory systemd made
+// for the service, else one of the user.
+func defaultData() (string, error) {
+	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
+		return dir, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "inquest", "collector"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", settings.Errorf("where should data go? give -data DIRECTORY (%w)", err)
+	}
+	return filepath.Join(home, ".local", "share", "inquest", "collector"), nil
+}
+
+// webTokens are the tokens as room web has them.
+func (o *options) webTokens() []web.Token {
+	var out []web.Token
+	for _, t := range o.Tokens {
+		w := web.Token{Name: t.Name, Hash: t.Hash}
+		for _, s := range t.Scopes {
+			w.Scopes = append(w.Scopes, web.Scope(s))
+		}
+		out = append(out, w)
+	}
+	return out
+}

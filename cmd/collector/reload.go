@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"reflect"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/internal/settings"
+)
+
+// reloadable are the settings that take effect without a restart.
+var reloadable = []string{"config", "log-level", "self-profile"}
+
+// reload reads the configuration again and puts to use what can be changed
+// while running. When the new one is wrong, the old one stays.
+func (c *collector) reload(level *slog.LevelVar) {
+	next, _, err := parse(c.o.args, os.Environ(), nil)
+	if err != nil {
+		c.log.Error("configuration not reloaded, the old one stays", inquest.LogErr, err)
+		return
+	}
+	fixed := c.o.set.Changed(next.set, reloadable...)
+	if !reflect.DeepEqual(c.o.Tokens, next.Tokens) {
+		fixed = append(fixed, "tokens")
+	}
+	if fixed != nil {
+		c.log.Warn("changed settings need a restart", "settings", fixed)
+	}
+	if err := c.setScrape(next.Scrape); err != nil {
+		c.log.Error("scrape configuration not reloaded, the old one stays", inquest.LogErr, err)
+	}
+	level.Set(next.Log.SlogLevel())
+	if err := c.web.Reload(); err != nil {
+		c.log.Error("certificate not reloaded, the old one stays", inquest.LogErr, err)
+	}
+	c.log.Info("configuration reloaded", "file", next.set.File())
+}
+
+// usage marks an error about what the user configured, for the exit code.
+func usage(err error) error {
+	if errors.Is(err, inquest.ErrInvalid) {
+		return settings.Errorf("%w", err)
+	}
+	return err
+}

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/google/pprof/profile"
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/goinquest/inquest/internal/fleet"
+	"github.com/goinquest/inquest/internal/proc"
+)
+
+// flameService is the service whose flame graph is timed.
+const flameService = "svc-0"
+
+func measure(ctx context.Context, o options, dir string, stderr io.Writer) (*result, error) {
+	items, err := makeItems(o, stderr)
+	if err != nil {
+		return nil, err
+	}
+	res := &result{Profiles: len(items)}
+	for _, it := range items {
+		res.BodyBytes += float64(len(it.Body)) / float64(len(items))
+	}
+	if res.GunzipMillis, err = gunzipCost(items); err != nil {
+		return nil, err
+	}
+	total, n, pprofMillis, err := pprofMerge(items)
+	if err != nil {
+		return nil, err
+	}
+	res.PprofMillis, res.FlameProfiles = pprofMillis, n
+
+	bin := o.collector
+	if bin == "" {
+		bin = filepath.Join(dir, "collector")
+		if err := proc.Build(ctx, bin, "github.com/goinquest/inquest/cmd/collector"); err != nil {
+			return nil, err
+		}
+	}
+	data := filepath.Join(dir, "data")
+	addr, err := proc.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	c, err := proc.StartCollector(ctx, stderr, bin, addr, data)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { c.Kill() }()
+	if err := load(ctx, o, c, items, res, stderr); err != nil {
+		return nil, err
+	}
+	got := 0.0
+	if res.FlameMillis, got, err = flameGraph(ctx, c.URL, items, n); err != nil {
+		return nil, err
+	}
+	res.FlameEqual = got == float64(total)
+	if res.PeakRSS, err = c.PeakRSS(); err != nil {
+		return nil, err
+	}
+	if err := c.Stop(time.Minute); err != nil {
+		return nil, err
+	}
+	if res.RawBytes, err = blockBytes(data); err != nil {
+		return nil, err
+	}
+	res.RawBytes /= float64(len(items))
+
+	if c, err = proc.StartCollector(ctx, stderr, bin, addr, data); err != nil {
+		return nil, err
+	}
+	if res.FlameBlockMillis, got, err = flameGraph(ctx, c.URL, items, n); err != nil {
+		return nil, err
+	}
+	res.FlameEqual = res.FlameEqual && got == float64(total)
+	res.FlameRatio = res.PprofMillis / max(res.FlameMillis, res.FlameBlockMillis)
+	return res, c.Stop(time.Minute)
+}
+
+func makeItems(o options, stderr io.Writer) ([]fleet.Item, error) {
+	from := time.Now().Add(-12 * time.Hour).Truncate(time.Second)
+	f := fleet.New(fleet.Options{Seed: 1, From: from, KeepHeap: o.keepHeap})
+	p := progress{w: stderr, what: "making profiles"}
+	items := make([]fleet.Item, o.profiles)
+	for i := range items {
+		it, err := f.Item(i)
+		if err != nil {
+			return nil, err
+		}
+		items[i] = it
+		p.step(i+1, len(items))
+	}
+	return items, nil
+}
+
+// gunzipCost is the CPU time to decompress a body with klauspost/compress, in
+// ms, mean over every tenth body.
+func gunzipCost(items []fleet.Item) (float64, error) {
+	var z gzip.Reader
+	var out bytes.Buffer
+	begin, n := selfCPU(), 0
+	for i := 0; i < len(items); i += 10 {
+		out.Reset()
+		if err := z.Reset(bytes.NewReader(items[i].Body)); err != nil {
+			return 0, err
+		}
+		if _, err := out.ReadFrom(&z); err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return (selfCPU() - begin).Seconds() * 1000 / float64(n), nil
+}
+
+// pprofMerge parses and merges the CPU profiles of flameService as `go tool
+// pprof` would, and returns the total cpu ns, how many there were, and the
+// wall time in ms.
+func pprofMerge(items []fleet.Item) (total, n int64, millis float64, err error) {
+	begin := time.Now()
+	var ps []*profile.Profile
+	for _, it := range items {
+		if it.Service != flameService || it.Kind != "cpu" {
+			continue
+		}
+		p, err := profile.ParseData(it.Body)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		ps = append(ps, p)
+	}
+	m, err := profile.Merge(ps)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	millis = time.Since(begin).Seconds() * 1000
+	for _, s := range m.Sample {
+		total += s.Value[1]
+	}
+	return total, int64(len(ps)), millis, nil
+}
+
+// load sends all items and records rate, latency and the collector's CPU.
+func load(ctx context.Context, o options, c *proc.Collector, items []fleet.Item, res *result, stderr io.Writer) error {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: o.writers}}
+	defer client.CloseIdleConnections()
+	cpu, err := c.CPU()
+	if err != nil {
+		return err
+	}
+	var (
+		next    atomic.Int64
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		failed  error
+		lat     = make([]time.Duration, len(items))
+		p       = progress{w: stderr, what: "sending profiles"}
+		started = time.Now()
+	)
+	for range o.writers {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(items) || ctx.Err() != nil {
+					return
+				}
+				begin := time.Now()
+				err := post(ctx, client, c.URL, &items[i])
+				lat[i] = time.Since(begin)
+				mu.Lock()
+				if err != nil && failed == nil {
+					failed = err
+					next.Store(int64(len(items)))
+				}
+				p.step(i+1, len(items))
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(started)
+	if failed != nil {
+		return failed
+	}
+	after, err := c.CPU()
+	if err != nil {
+		return err
+	}
+	slices.Sort(lat)
+	res.PerSecond = float64(len(items)) / took.Seconds()
+	res.P50Millis = lat[len(lat)/2].Seconds() * 1000
+	res.P99Millis = lat[len(lat)*99/100].Seconds() * 1000
+	res.CPUMillis = (after - cpu).Seconds() * 1000 / float64(len(items))
+	res.CPURatio = res.CPUMillis / res.GunzipMillis
+	return ctx.Err()
+}
+
+func post(ctx context.Context, client *http.Client, base string, it *fleet.Item) error {
+	q := url.Values{
+		"service": {it.Service}, "instance": {it.Instance}, "process": {it.Process}, "kind": {it.Kind},
+		"temporality": {"delta"}, "interval": {"60"},
+		"start": {it.Start.UTC().Format(time.RFC3339Nano)}, "end": {it.End.UTC().Format(time.RFC3339Nano)},
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/profiles?"+q.Encode(), bytes.NewReader(it.Body))
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("POST profiles: %s: %s", resp.Status, answer)
+	}
+	return nil
+}
+
+// flameGraph asks 21 times and returns the median time in ms and the total.
+// The answer must cover n profiles.
+func flameGraph(ctx context.Context, base string, items []fleet.Item, n int64) (millis, total float64, err error) {
+	q := url.Values{
+		"query": {`{service="` + flameService + `"}`}, "type": {"cpu"}, "max_nodes": {"8192"},
+		"from":  {items[0].Start.Add(-time.Minute).UTC().Format(time.RFC3339)},
+		"until": {items[len(items)-1].Start.Add(time.Minute).UTC().Format(time.RFC3339)},
+	}
+	times := make([]float64, 21)
+	for i := range times {
+		begin := time.Now()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/flamegraph?"+q.Encode(), nil)
+		if err != nil {
+			return 0, 0, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, 0, err
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return 0, 0, err
+		}
+		times[i] = time.Since(begin).Seconds() * 1000
+		var a struct {
+			Total    float64
+			Coverage struct{ Profiles int64 }
+		}
+		if err := json.Unmarshal(body, &a); err != nil || resp.StatusCode != http.StatusOK {
+			return 0, 0, fmt.Errorf("flame graph: %s: %.200s", resp.Status, body)
+		}
+		if a.Coverage.Profiles != n {
+			return 0, 0, fmt.Errorf("flame graph covers %d profiles, %d were acknowledged", a.Coverage.Profiles, n)
+		}
+		total = a.Total
+	}
+	slices.Sort(times)
+	return times[len(times)/2], total, nil
+}
+
+// blockBytes adds up the files of finished blocks in a data directory.
+func blockBytes(data string) (float64, error) {
+	sum := 0.0
+	err := filepath.Walk(filepath.Join(data, "store", "blocks"), func(_ string, fi os.FileInfo, err error) error {
+		if err == nil && !fi.IsDir() {
+			sum += float64(fi.Size())
+		}
+		return err
+	})
+	return sum, err
+}
+
+// selfCPU is the CPU time this process has used.
+func selfCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

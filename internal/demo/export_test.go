@@ -1,0 +1,4 @@
+package demo
+
+// Sources lets the tests see what is embedded.
+var Sources = sources

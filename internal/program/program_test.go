@@ -1,0 +1,51 @@
+package program_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/fstest"
+
+	"github.com/goinquest/inquest/internal/program"
+	"github.com/goinquest/inquest/internal/settings"
+)
+
+func TestExitCode(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("disk on fire"), 1},
+		{settings.Errorf("no such flag"), 2},
+		{fmt.Errorf("reload: %w", settings.Errorf("no such key")), 2},
+	} {
+		if got := program.ExitCode(c.err); got != c.want {
+			t.Errorf("ExitCode(%v) = %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	meminfo := &fstest.MapFile{Data: []byte("MemTotal:        8192000 kB\nMemFree: 1 kB\n")}
+	const machine = 8192000 << 10
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	for _, c := range []struct {
+		name string
+		fs   fstest.MapFS
+		want int64
+	}{
+		{"nothing known", fstest.MapFS{}, 0},
+		{"machine", fstest.MapFS{"proc/meminfo": meminfo}, machine / 100 * 50},
+		{"no limit", fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a/b\n"), "sys/fs/cgroup/a/b/memory.max": file("max\n")}, machine / 100 * 50},
+		{"group", fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a/b\n"), "sys/fs/cgroup/a/b/memory.max": file("1000000000\n")}, 800000000},
+		{"group above", fstest.MapFS{"proc/self/cgroup": file("0::/a/b\n"), "sys/fs/cgroup/a/memory.max": file("500000000\n"), "sys/fs/cgroup/a/b/memory.max": file("1000000000\n")}, 400000000},
+		{"container", fstest.MapFS{"proc/self/cgroup": file("0::/host/path\n"), "sys/fs/cgroup/memory.max": file("300000000\n")}, 240000000},
+		{"version 1", fstest.MapFS{"proc/self/cgroup": file("3:cpu:/x\n4:memory:/x\n"), "sys/fs/cgroup/memory/x/memory.limit_in_bytes": file("200000000\n")}, 160000000},
+		{"version 1 without limit", fstest.MapFS{"proc/self/cgroup": file("4:memory:/\n"), "sys/fs/cgroup/memory/memory.limit_in_bytes": file("9223372036854771712\n")}, 0},
+	} {
+		if got := program.MemoryLimitOf(c.fs, 80, 50); got != c.want {
+			t.Errorf("%s: limit = %d, want %d", c.name, got, c.want)
+		}
+	}
+}

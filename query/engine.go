@@ -1,0 +1,154 @@
+// Package query is selectors and the read path: it selects stored profiles by
+// labels, type and time, weighs them as their type asks for, adds them up, and
+// answers with trees, tables, series and merged profiles.
+//
+// Answers are exact sums over the raw data; only the drawing of a tree is
+// pruned. Every answer carries its Coverage. The rules by which values of
+// different times and duty cycles are added up stand in weigh.go.
+//
+// An Engine is safe for concurrent use. It keeps nothing between queries, and
+// runs a bounded number of them at a time; more wait in a bounded line, then
+// are refused with ErrBusy.
+package query
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/store"
+)
+
+// Options configures an Engine.
+type Options struct {
+	Store         *store.Store
+	Now           func() time.Time // nil: time.Now
+	MaxConcurrent int              // queries that run at a time; 0: 2×GOMAXPROCS
+	MaxWaiting    int              // queries that wait for their turn; 0: 16×MaxConcurrent
+}
+
+// Engine answers queries.
+type Engine struct {
+	store   *store.Store
+	now     func() time.Time
+	slots   chan struct{} // one per running query
+	waiting atomic.Int64
+	maxWait int64
+}
+
+// New makes an Engine. The store is borrowed and must stay open.
+func New(o Options) *Engine {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.MaxConcurrent <= 0 {
+		o.MaxConcurrent = 2 * runtime.GOMAXPROCS(0)
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = 16 * o.MaxConcurrent
+	}
+	return &Engine{
+		store:   o.Store,
+		now:     o.Now,
+		slots:   make(chan struct{}, o.MaxConcurrent),
+		maxWait: int64(o.MaxWaiting),
+	}
+}
+
+// admit waits for a turn. release must be called once when err is nil.
+func (e *Engine) admit(ctx context.Context) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	release = func() { <-e.slots }
+	select {
+	case e.slots <- struct{}{}:
+		return release, nil
+	default:
+	}
+	if n := e.waiting.Add(1); n > e.maxWait {
+		e.waiting.Add(-1)
+		return nil, inquest.Errorf(inquest.ErrBusy, "%d queries run and %d wait already; try again after a pause", cap(e.slots), n-1)
+	}
+	defer e.waiting.Add(-1)
+	select {
+	case e.slots <- struct{}{}:
+		return release, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Request selects values.
+type Request struct {
+	Query  string // Prometheus selector; "" or "{}" is the whole fleet
+	Type   string // name of a type, see inquest.Type
+	Window inquest.Window
+	// Agg says how values of different times become one. Delta types have "sum".
+	// Instants have "avg", the time-weighted total over the window; "sum" of all
+	// profiles; "last", per process its last profile; "max", per process the one
+	// with the largest total. "" is sum for deltas and avg for instants.
+	Agg string
+	// Rate, for delta types only, asks for an amount per second of the window,
+	// scaled per service from the observed to the present time.
+	Rate bool
+}
+
+// The values of Request.Agg.
+const (
+	AggSum  = "sum"
+	AggAvg  = "avg"
+	AggLast = "last"
+	AggMax  = "max"
+	aggRate = "rate" // how answers name a sum asked for with Rate
+)
+
+// defaultWindow is the length of a window that was not given.
+const defaultWindow = time.Hour
+
+// window resolves a request's window: a missing end is now, a missing begin
+// defaultWindow before the end. An empty one is ErrInvalid.
+func (e *Engine) window(w inquest.Window) (inquest.Window, error) {
+	if w.Until.IsZero() {
+		w.Until = e.now()
+	}
+	if w.From.IsZero() {
+		w.From = w.Until.Add(-defaultWindow)
+	}
+	w.From, w.Until = w.From.UTC(), w.Until.UTC()
+	if !w.From.Before(w.Until) {
+		return w, inquest.Errorf(inquest.ErrInvalid, "the window is empty: from %s is not before until %s",
+			w.From.Format(time.RFC3339Nano), w.Until.Format(time.RFC3339Nano))
+	}
+	if w.From.Year() < 1970 || w.Until.Year() > 2200 {
+		return w, inquest.Errorf(inquest.ErrInvalid, "the window from %s until %s is not within the years 1970 to 2200", w.From.Format(time.RFC3339), w.Until.Format(time.RFC3339))
+	}
+	return w, nil
+}
+
+// agg checks how t can be added up and names what was chosen.
+func (r *Request) agg(t inquest.Type) (string, error) {
+	switch r.Agg {
+	case "", AggSum, AggAvg, AggLast, AggMax:
+	default:
+		return "", inquest.Errorf(inquest.ErrInvalid, "unknown agg=%s: want avg, sum, last or max", r.Agg)
+	}
+	if t.Temporality == inquest.Instant {
+		if r.Rate {
+			return "", inquest.Errorf(inquest.ErrInvalid, "%s is a level, not an amount over time, so it has no rate: leave rate out", t.Name)
+		}
+		if r.Agg == "" {
+			return AggAvg, nil
+		}
+		return r.Agg, nil
+	}
+	if r.Agg != "" && r.Agg != AggSum {
+		return "", inquest.Errorf(inquest.ErrInvalid, "%s is an amount over time, so agg=%s does not apply: use agg=sum, or rate=true for an amount per second", t.Name, r.Agg)
+	}
+	if r.Rate {
+		return aggRate, nil
+	}
+	return AggSum, nil
+}

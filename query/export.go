@@ -1,0 +1,214 @@
+package query
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/profile"
+	"github.com/goinquest/inquest/store"
+)
+
+// Profile writes what r selects as one pprof body (gzip): all columns of the
+// kind, added up as google/pprof's merge does, with the type asked for as the
+// default. Instants are added up too (Agg "" and "sum" are the same here);
+// "last" and "max" choose profiles as in other answers, "avg" and Rate are
+// refused. ErrNotFound if nothing is selected.
+func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
+	switch {
+	case r.Rate:
+		return inquest.Errorf(inquest.ErrInvalid, "a pprof file holds amounts: leave rate out")
+	case r.Agg == AggAvg:
+		return inquest.Errorf(inquest.ErrInvalid, "a pprof file holds sums of profiles: use agg=sum, last or max")
+	}
+	var body []byte
+	err := e.readType(ctx, r, func(s *selection) error {
+		if s.agg == AggAvg {
+			s.agg = AggSum
+		}
+		s.holds()
+		s.choose()
+		if len(s.units) == 0 {
+			return inquest.Errorf(inquest.ErrNotFound, "no %s profile from %s until %s matches %s", r.Type,
+				s.window.From.Format(time.RFC3339), s.window.Until.Format(time.RFC3339), cmp.Or(r.Query, "{}"))
+		}
+		m := profile.NewMerger()
+		for _, u := range s.units {
+			if err := s.export(ctx, u, m); err != nil {
+				return err
+			}
+		}
+		p := m.Profile()
+		setDefaultType(p, s.typ)
+		body = p.Gzip()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(body)
+	return err
+}
+
+// export adds the picked profiles of a unit to m.
+func (s *selection) export(ctx context.Context, u *unit, m *profile.Merger) error {
+	for _, sub := range u.split(u.all()) {
+		rows := make([]bool, len(u.rows.Start))
+		for _, i := range sub.at {
+			rows[u.picked[i]] = true
+		}
+		err := u.part.Export(ctx, u.section, rows, func(p *profile.Profile) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if len(sub.keep) > 0 {
+				p = keptSamples(p, sub.keep)
+			}
+			return m.Add(p)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keptSamples is p with only the samples whose labels the matchers let through.
+// It shares all but the samples with p.
+func keptSamples(p *profile.Profile, keep selector) *profile.Profile {
+	out := *p
+	out.Stacks, out.StackEnds, out.Values, out.Labels, out.LabelEnds = nil, nil, nil, nil, nil
+	var ls []store.SampleLabel
+	for i := range p.NumSamples() {
+		ls = ls[:0]
+		for _, l := range p.SampleLabels(i) {
+			ls = append(ls, store.SampleLabel{Key: p.String(l.Key), Str: p.String(l.Str), Num: l.Num})
+		}
+		if !keep.keep(ls) {
+			continue
+		}
+		out.Stacks = append(out.Stacks, p.Stack(i)...)
+		out.StackEnds = append(out.StackEnds, uint32(len(out.Stacks)))
+		out.Values = append(out.Values, p.SampleValues(i)...)
+		out.Labels = append(out.Labels, p.SampleLabels(i)...)
+		out.LabelEnds = append(out.LabelEnds, uint32(len(out.Labels)))
+	}
+	return &out
+}
+
+// setDefaultType makes t the type that pprof shows first.
+func setDefaultType(p *profile.Profile, t inquest.Type) {
+	for _, st := range p.SampleTypes {
+		if inquest.TypeOf(t.Kind, p.String(st.Type), p.String(st.Unit)).Name == t.Name {
+			p.DefaultSampleType = st.Type
+		}
+	}
+}
+
+// ProfileByID writes one stored profile as it came in (pprof, gzip): the
+// samples, values, labels, addresses and lines are those of the sender.
+// ErrNotFound if there is none of that id, ErrInvalid if it is no id.
+func (e *Engine) ProfileByID(ctx context.Context, id string, w io.Writer) error {
+	body, err := e.stored(ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(body)
+	return err
+}
+
+// stored is the body of one stored profile.
+func (e *Engine) stored(ctx context.Context, id string) (body []byte, err error) {
+	release, err := e.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	v, section, row, err := e.store.Find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	part := v.Parts[0]
+	all, err := part.Rows(ctx, section)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]bool, len(all.Start))
+	rows[row] = true
+	err = part.Export(ctx, section, rows, func(p *profile.Profile) error {
+		body = p.Gzip()
+		return nil
+	})
+	return body, err
+}
+
+// ProfileInfo is one stored profile.
+type ProfileInfo struct {
+	ID      string            `json:"id"` // for ProfileByID
+	Kind    inquest.Kind      `json:"kind"`
+	Labels  map[string]string `json:"labels"`  // release resolved
+	Process string            `json:"process"` // see inquest.ProfileMeta.ProcessKey
+	Start   time.Time         `json:"start"`
+	End     time.Time         `json:"end"`
+	Samples int               `json:"samples"`
+	Total   float64           `json:"total"` // of the type asked for, in its unit; of all samples, whatever their labels
+}
+
+// Profiles lists the stored profiles r selects, newest first; limit < 1 lists
+// all. Agg and Rate mean nothing here. The coverage is that of all of them.
+func (e *Engine) Profiles(ctx context.Context, r Request, limit int) ([]ProfileInfo, Coverage, error) {
+	r.Agg, r.Rate = "", false
+	out, c := []ProfileInfo{}, Coverage{}
+	err := e.readType(ctx, r, func(s *selection) error {
+		s.holds()
+		for _, p := range cut(s.newest(), limit) {
+			out = append(out, p.info())
+		}
+		c = s.coverage()
+		c.Samples = 0 // nobody asked them for their labels
+		for _, u := range s.units {
+			for _, row := range u.picked {
+				c.Samples += int64(u.rows.Samples[row])
+			}
+		}
+		return nil
+	})
+	return out, c, err
+}
+
+// newest returns the picked rows, newest first.
+func (s *selection) newest() []pickedRow {
+	var rows []pickedRow
+	for _, u := range s.units {
+		for _, row := range u.picked {
+			rows = append(rows, pickedRow{u, row})
+		}
+	}
+	slices.SortFunc(rows, func(a, b pickedRow) int {
+		ar, br := a.u.rows, b.u.rows
+		return cmp.Or(
+			cmp.Compare(br.Start[b.row], ar.Start[a.row]),
+			bytes.Compare(br.Key[b.row][:], ar.Key[a.row][:]),
+		)
+	})
+	return rows
+}
+
+func (p pickedRow) info() ProfileInfo {
+	r, row := p.u.rows, p.row
+	return ProfileInfo{
+		ID:      r.ID(int(row)),
+		Kind:    p.u.sec.Kind,
+		Labels:  p.u.sets[r.LabelSet[row]].labels.Map(),
+		Process: r.Processes[r.Process[row]],
+		Start:   time.Unix(0, r.Start[row]).UTC(),
+		End:     time.Unix(0, r.End[row]).UTC(),
+		Samples: int(r.Samples[row]),
+		Total:   float64(r.Totals[p.u.column][row]),
+	}
+}

@@ -1,0 +1,381 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/store"
+)
+
+// selection is what one running query selected, over parts that the store's
+// view holds.
+type selection struct {
+	e      *Engine
+	window inquest.Window
+	sel    selector
+	typ    inquest.Type // zero if the request named none
+	agg    string
+	dec    int // values of the answer are integers of 10^-dec units
+	unit   string
+	view   *store.View
+	names  releases
+	units  []*unit
+	procs  int // processes are numbered below it
+	// kept counts the samples that matchers on their labels let through.
+	kept atomic.Int64
+}
+
+// unit is one section of one part, with the column asked for and the profiles
+// selected in it.
+type unit struct {
+	part    *store.Part
+	section int
+	sec     store.Section
+	column  int // -1 if the request named no type
+	rows    *store.Rows
+	sets    []setMatch // per label set of rows
+	proc    []uint32   // per process of rows: number in the selection
+	picked  []int32    // selected rows, ascending
+	hold    []int64    // per picked row: ns it stands for; made by holds
+	// What a value of the picked rows is multiplied by: weight, or per row of
+	// picked if weights is not nil. Made by weigh.
+	weight  float64
+	weights []float64
+}
+
+// setMatch is what became of the matchers on one label set.
+type setMatch struct {
+	labels inquest.Labels // with the resolved release
+	ok     bool           // the profiles of the set are selected
+	keep   selector       // the matchers left for the samples
+	group  int            // sets with the same keep have the same number; 0 if keep is empty
+}
+
+// read admits a query, selects its profiles and calls f with them. A request
+// without a type selects profiles of every kind, whatever their columns.
+//
+// The store leaves out a block from the moment it finds it damaged. Then f is
+// called again with what is left, so it must not have effects before it
+// succeeds.
+func (e *Engine) read(ctx context.Context, r Request, f func(s *selection) error) error {
+	w, err := e.window(r.Window)
+	if err != nil {
+		return err
+	}
+	sel, err := parseSelector(r.Query)
+	if err != nil {
+		return err
+	}
+	release, err := e.admit(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	known := -1 // damaged blocks when it was last tried
+	for {
+		s := &selection{e: e, window: w, sel: sel, names: releases{store: e.store}}
+		next := s.try(ctx, r, f, known)
+		if s.view == nil || len(s.view.Damaged) <= known {
+			return cmp.Or(err, next)
+		}
+		if err = next; !errors.Is(err, inquest.ErrUnavailable) {
+			return err
+		}
+		known = len(s.view.Damaged)
+	}
+}
+
+// readType is read for what needs a type.
+func (e *Engine) readType(ctx context.Context, r Request, f func(s *selection) error) error {
+	if r.Type == "" {
+		return inquest.Errorf(inquest.ErrInvalid, "no type is given: want one such as type=cpu or type=inuse_space")
+	}
+	return e.read(ctx, r, f)
+}
+
+// try calls f with what the present view of the store selects, if more than
+// the known number of blocks are damaged in it.
+func (s *selection) try(ctx context.Context, r Request, f func(s *selection) error, known int) (err error) {
+	if s.view, err = s.e.store.View(ctx, s.window, s.sel.service()); err != nil {
+		return err
+	}
+	defer s.view.Close()
+	if len(s.view.Damaged) <= known {
+		return nil
+	}
+	if err := s.findUnits(ctx, r); err != nil {
+		return err
+	}
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	return f(s)
+}
+
+// findUnits lists the sections that may hold profiles of the request.
+func (s *selection) findUnits(ctx context.Context, r Request) error {
+	for _, p := range s.view.Parts {
+		for i, sec := range p.Sections() {
+			if sec.Profiles == 0 || !sec.From.Before(s.window.Until) || sec.Until.Before(s.window.From) {
+				continue
+			}
+			u := &unit{part: p, section: i, sec: sec, column: -1}
+			if r.Type != "" {
+				if u.column = column(sec, r.Type); u.column < 0 {
+					continue
+				}
+			}
+			s.units = append(s.units, u)
+		}
+	}
+	if r.Type == "" {
+		return nil
+	}
+	t, err := s.resolveType(ctx, r.Type)
+	if err != nil {
+		return err
+	}
+	s.typ = t
+	if s.agg, err = r.agg(t); err != nil {
+		return err
+	}
+	s.dec, s.unit = precision(t, s.agg)
+	return nil
+}
+
+// column finds the value column of a type in a section, -1 if it has none. A
+// name of Go's kinds is looked for in its own kind only.
+func column(sec store.Section, name string) int {
+	if k := inquest.KindOfType(name); k != inquest.KindOther && k != sec.Kind {
+		return -1
+	}
+	return slices.IndexFunc(sec.Types, func(t inquest.Type) bool { return t.Name == name })
+}
+
+// precision returns the decimals that values of an answer are rounded to, and
+// their unit. Plain sums are integers; cores are kept as nanoseconds per second.
+func precision(t inquest.Type, agg string) (decimals int, unit string) {
+	switch {
+	case agg == aggRate && t.Kind == inquest.KindCPU && t.Unit == "nanoseconds":
+		return 9, "cores"
+	case agg == aggRate:
+		return 3, t.Unit + "/s"
+	case agg == AggAvg:
+		return 3, t.Unit
+	}
+	return 0, t.Unit
+}
+
+// load reads the rows of all units, matches their label sets and picks the
+// rows, then drops units without any.
+func (s *selection) load(ctx context.Context) error {
+	err := s.each(ctx, func(ctx context.Context, u *unit) (err error) {
+		u.rows, err = u.part.Rows(ctx, u.section)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	procs := make(map[processKey]uint32)
+	kept := s.units[:0]
+	for _, u := range s.units {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.match(ctx, u); err != nil {
+			return err
+		}
+		s.pick(u)
+		if len(u.picked) > 0 {
+			u.number(procs)
+			kept = append(kept, u)
+		}
+	}
+	clear(s.units[len(kept):])
+	s.units, s.procs = kept, len(procs)
+	return nil
+}
+
+// match asks the matchers of each label set of the unit.
+func (s *selection) match(ctx context.Context, u *unit) error {
+	u.sets = make([]setMatch, len(u.rows.LabelSets))
+	groups := map[string]int{"": 0}
+	var sampleNames map[string]bool
+	for i, set := range u.rows.LabelSets {
+		resolved, err := s.names.resolve(set)
+		if err != nil {
+			return err
+		}
+		m := setMatch{labels: resolved}
+		m.ok, m.keep = s.sel.match(resolved)
+		if m.ok && len(m.keep) > 0 {
+			if sampleNames == nil {
+				if sampleNames, err = u.sampleNames(ctx); err != nil {
+					return err
+				}
+			}
+			m.ok, m.keep = m.keep.withoutAbsent(sampleNames)
+		}
+		key := m.keep.key()
+		g, known := groups[key]
+		if !known {
+			g = len(groups)
+			groups[key] = g
+		}
+		m.group = g
+		u.sets[i] = m
+	}
+	return nil
+}
+
+// sampleNames is the set of the names of per-sample labels in the section.
+func (u *unit) sampleNames(ctx context.Context) (map[string]bool, error) {
+	names, err := u.part.SampleLabelNames(ctx, u.section)
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[string]bool, len(names))
+	for _, n := range names {
+		set[n] = true
+	}
+	return set, nil
+}
+
+// pick selects the rows that begin in the window and whose labels match.
+func (s *selection) pick(u *unit) {
+	from, until := s.window.From.UnixNano(), s.window.Until.UnixNano()
+	for i, start := range u.rows.Start {
+		if start >= from && start < until && u.sets[u.rows.LabelSet[i]].ok {
+			u.picked = append(u.picked, int32(i))
+		}
+	}
+}
+
+// processKey names a process in the fleet.
+type processKey struct{ service, process string }
+
+// number gives the processes of the picked rows their numbers.
+func (u *unit) number(procs map[processKey]uint32) {
+	u.proc = make([]uint32, len(u.rows.Processes))
+	known := make([]bool, len(u.proc))
+	for _, row := range u.picked {
+		p := u.rows.Process[row]
+		if known[p] {
+			continue
+		}
+		key := processKey{u.part.Service, u.rows.Processes[p]}
+		n, ok := procs[key]
+		if !ok {
+			n = uint32(len(procs))
+			procs[key] = n
+		}
+		u.proc[p], known[p] = n, true
+	}
+}
+
+// each calls f for every unit, a bounded number at a time; units of one part
+// never at the same time.
+func (s *selection) each(ctx context.Context, f func(ctx context.Context, u *unit) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for first := 0; first < len(s.units); {
+		next := first + 1
+		for next < len(s.units) && s.units[next].part == s.units[first].part {
+			next++
+		}
+		same := s.units[first:next]
+		first = next
+		g.Go(func() error {
+			for _, u := range same {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := f(ctx, u); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// coverage is that of the picked rows, after holds, and after their values were
+// added up.
+func (s *selection) coverage() Coverage {
+	c := Coverage{
+		From:       s.window.From,
+		Until:      s.window.Until,
+		Resolution: "raw",
+		Incomplete: s.view.Incomplete,
+		Damaged:    s.view.Damaged,
+		Estimated:  s.agg == aggRate,
+	}
+	c.Samples = s.kept.Load()
+	seen := make([]bool, s.procs)
+	var observed, present int64
+	for _, u := range s.units {
+		c.Profiles += int64(len(u.picked))
+		for i, row := range u.picked {
+			if p := u.proc[u.rows.Process[row]]; !seen[p] {
+				seen[p] = true
+				c.Processes++
+			}
+			observed += u.rows.End[row] - u.rows.Start[row]
+			present += u.hold[i]
+			if len(u.sets[u.rows.LabelSet[row]].keep) == 0 {
+				c.Samples += int64(u.rows.Samples[row])
+			}
+			if u.rows.Flags[row]&store.FlagTruncated != 0 {
+				c.Truncated++
+			}
+		}
+	}
+	c.ObservedProcessSeconds = time.Duration(observed).Seconds()
+	c.PresentProcessSeconds = time.Duration(present).Seconds()
+	return c
+}
+
+// releases resolves the release of label sets, reading each build once.
+type releases struct {
+	store  *store.Store
+	builds map[string]*inquest.Build // nil if nothing is known of it
+}
+
+// resolve returns the set with its release resolved.
+func (r *releases) resolve(set inquest.Labels) (inquest.Labels, error) {
+	explicit, id := set.Get(inquest.LabelRelease), set.Get(inquest.LabelBuild)
+	if explicit != "" || id == "" {
+		return set, nil
+	}
+	b, err := r.build(id)
+	if err != nil {
+		return nil, err
+	}
+	return set.With(inquest.LabelRelease, inquest.Release("", id, b)), nil
+}
+
+// build returns what is known of a build, nil if nothing is.
+func (r *releases) build(id string) (*inquest.Build, error) {
+	b, ok := r.builds[id]
+	if ok {
+		return b, nil
+	}
+	b, err := r.store.Build(id)
+	if err != nil && !errors.Is(err, inquest.ErrNotFound) {
+		return nil, err
+	}
+	if r.builds == nil {
+		r.builds = make(map[string]*inquest.Build)
+	}
+	r.builds[id] = b
+	return b, nil
+}

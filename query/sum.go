@@ -1,0 +1,199 @@
+package query
+
+import (
+	"context"
+	"sync"
+
+	"github.com/goinquest/inquest/calltree"
+	"github.com/goinquest/inquest/store"
+)
+
+// subset is picked rows of one unit that the same matchers are left for.
+type subset struct {
+	keep selector // empty: all samples count
+	at   []int32  // indexes into picked
+}
+
+// split sorts picked rows, given as indexes into picked, by what is left to be
+// asked of their samples.
+func (u *unit) split(at []int32) []subset {
+	var subs []subset
+	of := make(map[int]int) // group → index into subs
+	for _, i := range at {
+		m := &u.sets[u.rows.LabelSet[u.picked[i]]]
+		k, ok := of[m.group]
+		if !ok {
+			k = len(subs)
+			of[m.group] = k
+			subs = append(subs, subset{keep: m.keep})
+		}
+		subs[k].at = append(subs[k].at, i)
+	}
+	return subs
+}
+
+// all is the indexes of all picked rows.
+func (u *unit) all() []int32 {
+	at := make([]int32, len(u.picked))
+	for i := range at {
+		at[i] = int32(i)
+	}
+	return at
+}
+
+// self adds up the column of a subset per node of the part's tree. weights, if
+// not nil, is per picked row.
+func (s *selection) self(ctx context.Context, u *unit, sub subset, weights []float64) (store.SelfResult, error) {
+	q := store.SelfQuery{Section: u.section, Column: u.column}
+	if n := len(u.rows.Start); len(sub.at) < n {
+		q.Rows = make([]bool, n)
+		for _, i := range sub.at {
+			q.Rows[u.picked[i]] = true
+		}
+	}
+	if weights != nil {
+		q.Weights = make([]float64, len(u.rows.Start))
+		for _, i := range sub.at {
+			q.Weights[u.picked[i]] = weights[i]
+		}
+	}
+	if len(sub.keep) > 0 {
+		q.Keep = sub.keep.keep
+	}
+	res, err := u.part.Self(ctx, q)
+	if err == nil && q.Keep != nil {
+		s.kept.Add(res.Samples)
+	}
+	return res, err
+}
+
+// nodes returns the weighed values of a unit per node of its part's tree, as
+// integers of 10^-dec units.
+func (s *selection) nodes(ctx context.Context, u *unit) ([]int64, error) {
+	var exact []int64
+	var weighed []float64
+	for _, sub := range u.split(u.all()) {
+		res, err := s.self(ctx, u, sub, u.weights)
+		if err != nil {
+			return nil, err
+		}
+		exact, weighed = added(exact, res.Int), added(weighed, res.Float)
+	}
+	if u.weights != nil {
+		exact = make([]int64, len(weighed))
+		for i, v := range weighed {
+			exact[i] = s.fixed(v)
+		}
+		return exact, nil
+	}
+	if u.weight != 1 || s.dec != 0 {
+		for i, v := range exact {
+			if v != 0 {
+				exact[i] = s.fixed(float64(v) * u.weight)
+			}
+		}
+	}
+	return exact, nil
+}
+
+// added adds b to a in place; a may be nil.
+func added[T int64 | float64](a, b []T) []T {
+	if a == nil {
+		return b
+	}
+	for i, v := range b {
+		a[i] += v
+	}
+	return a
+}
+
+// total returns the sum over picked rows of a unit, given as indexes into
+// picked: exactly, or weighed if weights (per picked row) is not nil. Samples
+// are only looked at where a matcher asks for it.
+func (s *selection) total(ctx context.Context, u *unit, at []int32, weights []float64) (exact int64, weighed float64, err error) {
+	totals := u.rows.Totals[u.column]
+	for _, sub := range u.split(at) {
+		if len(sub.keep) == 0 {
+			for _, i := range sub.at {
+				v := totals[u.picked[i]]
+				exact += v
+				if weights != nil {
+					weighed += float64(v) * weights[i]
+				}
+			}
+			continue
+		}
+		res, err := s.self(ctx, u, sub, weights)
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, v := range res.Int {
+			exact += v
+		}
+		for _, v := range res.Float {
+			weighed += v
+		}
+	}
+	return exact, weighed, nil
+}
+
+// weighed returns the weighed total of picked rows in 10^-dec units.
+func (s *selection) weighed(ctx context.Context, u *unit, at []int32) (float64, error) {
+	exact, weighed, err := s.total(ctx, u, at, u.weights)
+	if u.weights == nil {
+		weighed = float64(exact) * u.weight
+	}
+	if s.dec == 3 {
+		weighed *= 1000
+	}
+	return weighed, err
+}
+
+// tree merges all units. unsymbolized is the self value, in 10^-dec units, on
+// frames without a name.
+func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized int64, err error) {
+	var mu sync.Mutex
+	var b calltree.Builder
+	err = s.each(ctx, func(ctx context.Context, u *unit) error {
+		f, err := u.part.FuncTree(ctx)
+		if err != nil {
+			return err
+		}
+		self, err := s.nodes(ctx, u)
+		if err != nil {
+			return err
+		}
+		var without int64
+		for i, v := range self {
+			if v != 0 && i > 0 && f.Unsymbolized[f.Name[i]] {
+				without += v
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		b.AddTree(f.Names, f.Name, f.Parent, self)
+		unsymbolized += without
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return b.Tree(), unsymbolized, nil
+}
+
+// readTree selects, weighs and merges: what trees and tables of functions are
+// made of.
+func (e *Engine) readTree(ctx context.Context, r Request, f func(s *selection, t *calltree.Tree, c Coverage) error) error {
+	return e.readType(ctx, r, func(s *selection) error {
+		s.holds()
+		s.choose()
+		s.weigh()
+		t, unsymbolized, err := s.tree(ctx)
+		if err != nil {
+			return err
+		}
+		c := s.coverage()
+		c.Unsymbolized = scaled(unsymbolized, s.dec)
+		return f(s, t, c)
+	})
+}

@@ -1,0 +1,194 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/calltree"
+	"github.com/goinquest/inquest/store"
+)
+
+// TopRow is one row of a table. For a service or a release Self equals Cum.
+type TopRow struct {
+	Name string  `json:"name"`
+	Self float64 `json:"self"`
+	Cum  float64 `json:"cum"`            // a stack counts once however often the name recurs in it
+	File string  `json:"file,omitempty"` // of functions, where known
+	Line int64   `json:"line,omitempty"` // where the function begins
+}
+
+// TopAnswer is a table of the rows with the largest Self, then Cum.
+type TopAnswer struct {
+	Rows     []TopRow `json:"rows"`
+	Total    float64  `json:"total"` // of everything selected
+	Count    int      `json:"count"` // rows before the limit
+	By       string   `json:"by"`
+	Unit     string   `json:"unit"`
+	Type     string   `json:"type"`
+	Agg      string   `json:"agg"`
+	Coverage Coverage `json:"coverage"`
+}
+
+// The values of Top's by.
+const (
+	ByFunction = "function"
+	ByPackage  = "package"
+	ByService  = inquest.LabelService
+	ByRelease  = inquest.LabelRelease
+)
+
+// Names of rows that stand for what has none.
+const (
+	noPackage = "(no package)" // C functions, addresses
+	noRelease = "(no release)"
+)
+
+// Top is the exact table of what r selects, by function, package, service or
+// release. limit < 1 returns all rows.
+func (e *Engine) Top(ctx context.Context, r Request, by string, limit int) (*TopAnswer, error) {
+	switch by {
+	case "", ByFunction:
+		return e.topOfTree(ctx, r, ByFunction, nil, limit)
+	case ByPackage:
+		return e.topOfTree(ctx, r, by, packageOf, limit)
+	case ByService, ByRelease:
+		return e.topOfLabel(ctx, r, by, limit)
+	case "module":
+		return nil, inquest.Errorf(inquest.ErrInvalid, "by=module needs the build information of stored binaries, which this version does not store yet: use by=package")
+	}
+	return nil, inquest.Errorf(inquest.ErrInvalid, "unknown by=%s: want function, package, service or release", by)
+}
+
+func packageOf(function string) string {
+	if p := calltree.PackageOf(function); p != "" {
+		return p
+	}
+	return noPackage
+}
+
+func (e *Engine) topOfTree(ctx context.Context, r Request, by string, key func(string) string, limit int) (a *TopAnswer, err error) {
+	err = e.readTree(ctx, r, func(s *selection, t *calltree.Tree, c Coverage) error {
+		rows := t.Top(key)
+		a = s.table(by, len(rows), t.Total(), c)
+		for _, row := range cut(rows, limit) {
+			a.Rows = append(a.Rows, TopRow{Name: row.Name, Self: scaled(row.Self, s.dec), Cum: scaled(row.Cum, s.dec)})
+		}
+		if by != ByFunction {
+			return nil
+		}
+		return s.locate(ctx, a.Rows)
+	})
+	return a, err
+}
+
+// table is a TopAnswer without its rows.
+func (s *selection) table(by string, rows int, total int64, c Coverage) *TopAnswer {
+	return &TopAnswer{
+		Rows: []TopRow{}, Count: rows, Total: scaled(total, s.dec),
+		By: by, Unit: s.unit, Type: s.typ.Name, Agg: s.agg, Coverage: c,
+	}
+}
+
+func cut[T any](rows []T, limit int) []T {
+	if limit > 0 && len(rows) > limit {
+		return rows[:limit]
+	}
+	return rows
+}
+
+// locate fills in file and line of functions. It asks for each function the
+// first part that has it, and no part that has none.
+func (s *selection) locate(ctx context.Context, rows []TopRow) error {
+	wanted := make(map[string]*TopRow, len(rows))
+	for i := range rows {
+		wanted[rows[i].Name] = &rows[i]
+	}
+	for _, u := range s.units {
+		f, err := u.part.FuncTree(ctx)
+		if err != nil {
+			return err
+		}
+		var here []*TopRow
+		for _, name := range f.Names {
+			if row := wanted[name]; row != nil {
+				here = append(here, row)
+				delete(wanted, name)
+			}
+		}
+		if len(here) == 0 {
+			continue
+		}
+		known := make(map[string]store.FuncInfo)
+		if err := u.part.FuncInfo(ctx, known); err != nil {
+			return err
+		}
+		for _, row := range here {
+			row.File, row.Line = known[row.Name].File, known[row.Name].Line
+		}
+	}
+	return nil
+}
+
+// topOfLabel adds up totals by service or release.
+func (e *Engine) topOfLabel(ctx context.Context, r Request, by string, limit int) (a *TopAnswer, err error) {
+	err = e.readType(ctx, r, func(s *selection) error {
+		s.holds()
+		s.choose()
+		s.weigh()
+		sums, err := s.sums(ctx, by)
+		if err != nil {
+			return err
+		}
+		var rows []TopRow
+		var total int64
+		for name, sum := range sums {
+			v := int64(math.Round(sum))
+			total += v
+			rows = append(rows, TopRow{Name: name, Self: scaled(v, s.dec), Cum: scaled(v, s.dec)})
+		}
+		slices.SortFunc(rows, func(a, b TopRow) int {
+			return cmp.Or(cmp.Compare(b.Self, a.Self), cmp.Compare(a.Name, b.Name))
+		})
+		a = s.table(by, len(rows), total, s.coverage())
+		a.Rows = append(a.Rows, cut(rows, limit)...)
+		return nil
+	})
+	return a, err
+}
+
+// sums adds up, in 10^-dec units, by service or release.
+func (s *selection) sums(ctx context.Context, by string) (map[string]float64, error) {
+	sums := make(map[string]float64)
+	for _, u := range s.units {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for name, at := range u.by(by) {
+			v, err := s.weighed(ctx, u, at)
+			if err != nil {
+				return nil, err
+			}
+			sums[name] += v
+		}
+	}
+	return sums, nil
+}
+
+// by sorts the picked rows, as indexes into picked, by service or release.
+func (u *unit) by(label string) map[string][]int32 {
+	if label == ByService {
+		return map[string][]int32{u.part.Service: u.all()}
+	}
+	out := make(map[string][]int32)
+	for i, row := range u.picked {
+		name := u.sets[u.rows.LabelSet[row]].labels.Get(label)
+		if name == "" {
+			name = noRelease
+		}
+		out[name] = append(out[name], int32(i))
+	}
+	return out
+}

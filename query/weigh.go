@@ -1,0 +1,253 @@
+package query
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/goinquest/inquest"
+)
+
+// How values of different times are added up.
+//
+// A profile belongs to the window that contains its Start; nothing is cut at
+// the edges, so windows add up. It stands for its hold:
+//
+//   - a stated hold as it is, at most maxHold;
+//   - else the time to the next Start of the same process and kind in the
+//     selection, at most maxHold; the last takes its predecessor's, and one
+//     that is alone its own observed time, or loneHold if that is zero;
+//   - never less than it observed (End−Start).
+//
+// One exception keeps an instant from being counted twice: the first snapshot
+// of a cumulative kind observed nothing, and the difference that follows
+// begins at the same moment and stands for the same time. The snapshot's hold
+// is then zero.
+//
+// A value is weighed by 1 (sum, last, max), by hold ÷ window (avg) or by its
+// service's present ÷ observed ÷ window (rate).
+const (
+	maxHold  = int64(5 * time.Minute)
+	loneHold = int64(time.Minute)
+)
+
+// holds fills the hold of every picked row.
+func (s *selection) holds() {
+	unclear := make([]bool, s.procs) // the neighbours decide
+	need := false
+	for _, u := range s.units {
+		u.hold = make([]int64, len(u.picked))
+		for i, row := range u.picked {
+			stated, observed := u.rows.Hold[row], u.rows.End[row]-u.rows.Start[row]
+			u.hold[i] = max(min(stated, maxHold), observed)
+			if stated <= 0 || observed == 0 && u.hasDeltas() {
+				unclear[u.proc[u.rows.Process[row]]] = true
+				need = true
+			}
+		}
+	}
+	if need {
+		s.holdsOf(unclear)
+	}
+}
+
+// hasDeltas says whether the section has a column of amounts over time, so
+// that a profile of it that observed nothing is a baseline.
+func (u *unit) hasDeltas() bool {
+	return slices.ContainsFunc(u.sec.Types, func(t inquest.Type) bool { return t.Temporality == inquest.Delta })
+}
+
+// neighbour is one profile among those of its process and kind.
+type neighbour struct {
+	proc       uint32
+	kind       inquest.Kind
+	start, end int64
+	stated     bool
+	baseline   bool
+	hold       *int64
+}
+
+// holdsOf decides the holds that depend on neighbours, of some processes.
+func (s *selection) holdsOf(procs []bool) {
+	var all []neighbour
+	for _, u := range s.units {
+		deltas := u.hasDeltas()
+		for i, row := range u.picked {
+			p := u.proc[u.rows.Process[row]]
+			if !procs[p] {
+				continue
+			}
+			start, end := u.rows.Start[row], u.rows.End[row]
+			all = append(all, neighbour{p, u.sec.Kind, start, end, u.rows.Hold[row] > 0, deltas && start == end, &u.hold[i]})
+		}
+	}
+	same := func(a, b neighbour) int {
+		return cmp.Or(cmp.Compare(a.proc, b.proc), cmp.Compare(a.kind, b.kind))
+	}
+	slices.SortFunc(all, func(a, b neighbour) int {
+		return cmp.Or(same(a, b), cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+	})
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && same(all[0], all[n]) == 0 {
+			n++
+		}
+		holdsOfOne(all[:n])
+		all = all[n:]
+	}
+}
+
+// holdsOfOne decides the holds of one process and kind, sorted by time.
+func holdsOfOne(ns []neighbour) {
+	for i, n := range ns {
+		last, observed := i == len(ns)-1, n.end-n.start
+		var gap int64
+		switch {
+		case !last:
+			gap = min(ns[i+1].start-n.start, maxHold)
+		case i > 0:
+			gap = *ns[i-1].hold
+		}
+		if last && gap == 0 && observed == 0 {
+			gap = loneHold
+		}
+		if !n.stated {
+			*n.hold = max(gap, observed)
+		}
+		if n.baseline && !last && ns[i+1].start == n.start && ns[i+1].end > n.start {
+			*n.hold = 0
+		}
+	}
+}
+
+// choose keeps, for last and max, one picked row per process. It comes after
+// holds and before coverage and weigh.
+func (s *selection) choose() {
+	if s.agg != AggLast && s.agg != AggMax {
+		return
+	}
+	best := make([]pickedRow, s.procs)
+	for _, u := range s.units {
+		for _, row := range u.picked {
+			b := &best[u.proc[u.rows.Process[row]]]
+			if c := (pickedRow{u, row}); b.u == nil || c.better(*b, s.agg) {
+				*b = c
+			}
+		}
+	}
+	for _, u := range s.units {
+		n := 0
+		for i, row := range u.picked {
+			if best[u.proc[u.rows.Process[row]]] == (pickedRow{u, row}) {
+				u.picked[n], u.hold[n] = row, u.hold[i]
+				n++
+			}
+		}
+		u.picked, u.hold = u.picked[:n], u.hold[:n]
+	}
+	s.units = slices.DeleteFunc(s.units, func(u *unit) bool { return len(u.picked) == 0 })
+}
+
+// pickedRow is one row of one unit.
+type pickedRow struct {
+	u   *unit
+	row int32
+}
+
+// better says whether a rather than b stands for their process: by its total
+// (max only), then the newer, then the larger key.
+func (a pickedRow) better(b pickedRow, agg string) bool {
+	ar, br := a.u.rows, b.u.rows
+	if agg == AggMax {
+		if d := cmp.Compare(ar.Totals[a.u.column][a.row], br.Totals[b.u.column][b.row]); d != 0 {
+			return d > 0
+		}
+	}
+	return cmp.Or(
+		cmp.Compare(ar.Start[a.row], br.Start[b.row]),
+		cmp.Compare(ar.End[a.row], br.End[b.row]),
+		bytes.Compare(ar.Key[a.row][:], br.Key[b.row][:]),
+	) > 0
+}
+
+// weigh decides what values are multiplied by, holds being known.
+func (s *selection) weigh() {
+	seconds := s.window.Duration().Seconds()
+	switch s.agg {
+	case AggAvg:
+		for _, u := range s.units {
+			u.weighByHold(seconds)
+		}
+	case aggRate:
+		services := make(map[string]*duty)
+		for _, u := range s.units {
+			d := services[u.part.Service]
+			if d == nil {
+				d = &duty{}
+				services[u.part.Service] = d
+			}
+			for i, row := range u.picked {
+				d.add(u.rows.End[row]-u.rows.Start[row], u.hold[i])
+			}
+		}
+		for _, u := range s.units {
+			u.weight = services[u.part.Service].factor() / seconds
+		}
+	default:
+		for _, u := range s.units {
+			u.weight = 1
+		}
+	}
+}
+
+// weighByHold weighs rows by hold ÷ window; one weight for all if the holds
+// are equal, as they mostly are, so that integers are added up exactly.
+func (u *unit) weighByHold(seconds float64) {
+	if !slices.ContainsFunc(u.hold, func(h int64) bool { return h != u.hold[0] }) {
+		u.weight = time.Duration(u.hold[0]).Seconds() / seconds
+		return
+	}
+	u.weights = make([]float64, len(u.hold))
+	for i, h := range u.hold {
+		u.weights[i] = time.Duration(h).Seconds() / seconds
+	}
+}
+
+// duty adds up how much of the present time was observed.
+type duty struct{ observed, present int64 } // ns
+
+func (d *duty) add(observed, present int64) {
+	d.observed += observed
+	d.present += present
+}
+
+// factor is present ÷ observed; 0 if nothing was observed, when there is no
+// amount either.
+func (d *duty) factor() float64 {
+	if d.observed == 0 {
+		return 0
+	}
+	return float64(d.present) / float64(d.observed)
+}
+
+// fixed rounds a weighed value to an integer of 10^-dec units. Cores come as
+// nanoseconds per second, which are such integers already.
+func (s *selection) fixed(v float64) int64 {
+	if s.dec == 3 {
+		v *= 1000
+	}
+	return int64(math.Round(v))
+}
+
+// scaled is the value an integer of 10^-dec units stands for.
+func scaled(v int64, dec int) float64 {
+	switch dec {
+	case 3:
+		return float64(v) / 1e3
+	case 9:
+		return float64(v) / 1e9
+	}
+	return float64(v)
+}

@@ -1,0 +1,409 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/goinquest/inquest"
+)
+
+// block is one block of the catalog. Its blob is open while a view holds it.
+type block struct {
+	info  *blockInfo
+	blobs Blobs
+
+	mu   sync.Mutex
+	refs int
+	blob Blob
+}
+
+func (b *block) acquire() {
+	b.mu.Lock()
+	b.refs++
+	b.mu.Unlock()
+}
+
+func (b *block) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refs--
+	if b.refs == 0 && b.blob != nil {
+		_ = b.blob.Close() // it was only read
+		b.blob = nil
+	}
+}
+
+// read returns an unpacked stream. The block must be held.
+func (b *block) read(pk *packer, s *stream) ([]byte, error) {
+	b.mu.Lock()
+	if b.blob == nil {
+		blob, err := b.blobs.Open(b.info.id)
+		if err != nil {
+			b.mu.Unlock()
+			return nil, fmt.Errorf("open: %w", err)
+		}
+		b.blob = blob
+	}
+	blob := b.blob
+	b.mu.Unlock()
+	if b.info.size > 0 && s.offset+int64(s.size) > b.info.size {
+		return nil, errors.New("stream lies beyond the end")
+	}
+	data := make([]byte, s.size, int(s.size)+bitPad)
+	if _, err := blob.ReadAt(data, s.offset); err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return unpackStream(pk, s, data)
+}
+
+func unpackStream(pk *packer, s *stream, data []byte) ([]byte, error) {
+	if checksum(data) != s.crc {
+		return nil, fmt.Errorf("checksum of stream %d does not match", s.id)
+	}
+	return pk.unpack(data, s.codec, int(s.raw))
+}
+
+// blockWriter writes a block of heads that are closed and packed.
+type blockWriter struct {
+	pk     *packer
+	w      io.Writer
+	offset int64
+	info   *blockInfo
+	raw    []byte
+	keys   []storedKey
+}
+
+// writeBlock writes the heads to w and returns what the catalog keeps.
+// Heads without rows leave no part, but their epochs are named.
+func writeBlock(w io.Writer, pk *packer, id string, created int64, heads []*head) (*blockInfo, []storedKey, error) {
+	b := &blockWriter{pk: pk, w: w, info: &blockInfo{id: id, created: created}}
+	header := binary.LittleEndian.AppendUint32([]byte(magicBlockHead), formatVersion)
+	if err := b.write(header); err != nil {
+		return nil, nil, err
+	}
+	for _, h := range heads {
+		b.info.epochs = append(b.info.epochs, h.epoch)
+		if h.rows == 0 {
+			continue
+		}
+		if err := b.part(h); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := b.finish(); err != nil {
+		return nil, nil, err
+	}
+	b.info.size = b.offset
+	b.info.span()
+	return b.info, b.keys, nil
+}
+
+func (b *blockWriter) write(p []byte) error {
+	n, err := b.w.Write(p)
+	b.offset += int64(n)
+	return err
+}
+
+// place writes the stored bytes of a stream and returns it as it is in the
+// block.
+func (b *blockWriter) place(s stream) (stream, error) {
+	s.offset = b.offset
+	err := b.write(s.data)
+	s.data = nil
+	return s, err
+}
+
+// part writes one head. Nobody else writes to it any more.
+func (b *blockWriter) part(h *head) error {
+	snap := h.snapshot()
+	t := &snap.tables
+	dir := &partDirectory{}
+	for _, s := range dictionaryStreams(b.pk, t) {
+		placed, err := b.place(s)
+		if err != nil {
+			return err
+		}
+		dir.streams = append(dir.streams, placed)
+	}
+	info := partInfo{service: h.service}
+	for i := range snap.sections {
+		s := &snap.sections[i]
+		if len(s.groups) == 0 {
+			continue
+		}
+		l := &t.layouts[i]
+		si := sectionInfo{kind: inquest.Kind(t.strings[l.kind]), from: s.groups[0].from, until: s.groups[0].until}
+		for _, p := range l.types {
+			si.sampleTypes = append(si.sampleTypes, [2]string{t.strings[p.name], t.strings[p.value]})
+		}
+		groups, err := b.groups(s, &si, t, uint32(len(info.sections)))
+		if err != nil {
+			return err
+		}
+		dir.sections = append(dir.sections, groups)
+		info.sections = append(info.sections, si)
+	}
+	b.raw = appendPartDirectory(b.raw[:0], dir)
+	var err error
+	if info.directory, err = b.place(b.pk.stream(0, b.raw)); err != nil {
+		return err
+	}
+	b.info.parts = append(b.info.parts, info)
+	return nil
+}
+
+func (b *blockWriter) groups(s *headSection, si *sectionInfo, t *tables, section uint32) ([]*group, error) {
+	var out []*group
+	for _, g := range s.groups {
+		placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until}
+		for i := range g.streams {
+			st, err := b.place(g.streams[i])
+			if err != nil {
+				return nil, err
+			}
+			placed.streams = append(placed.streams, st)
+		}
+		out = append(out, placed)
+		for i, k := range g.keys {
+			b.keys = append(b.keys, storedKey{k.key, k.hash, uint32(len(b.info.parts)), section, uint32(si.profiles + i)})
+		}
+		si.profiles += g.rows
+		si.from, si.until = min(si.from, g.from), max(si.until, g.until)
+	}
+	return out, nil
+}
+
+func (b *blockWriter) finish() error {
+	sortKeys(b.keys)
+	b.info.keys = len(b.keys)
+	var err error
+	b.raw = appendKeyList(b.raw[:0], b.keys)
+	if b.info.keyList, err = b.place(b.pk.stream(secKeys, b.raw)); err != nil {
+		return err
+	}
+	b.raw = appendKeyInfo(b.raw[:0], b.keys)
+	if b.info.keyInfo, err = b.place(b.pk.stream(secKeyInfo, b.raw)); err != nil {
+		return err
+	}
+	listing := appendBlockInfo(nil, b.info)
+	footer := binary.LittleEndian.AppendUint64(nil, uint64(b.offset))
+	footer = binary.LittleEndian.AppendUint64(footer, uint64(len(listing)))
+	footer = binary.LittleEndian.AppendUint32(footer, checksum(listing))
+	footer = binary.LittleEndian.AppendUint32(footer, formatVersion)
+	footer = append(footer, magicBlockFoot...)
+	if err := b.write(listing); err != nil {
+		return err
+	}
+	return b.write(footer)
+}
+
+// readListing reads a block's own listing.
+func readListing(r io.ReaderAt, size int64) (*blockInfo, error) {
+	if size < blockHeaderSize+blockFooterSize {
+		return nil, errors.New("file is too short for a block")
+	}
+	footer := make([]byte, blockFooterSize)
+	if _, err := r.ReadAt(footer, size-blockFooterSize); err != nil {
+		return nil, fmt.Errorf("read footer: %w", err)
+	}
+	if string(footer[24:]) != magicBlockFoot {
+		return nil, errors.New("footer is damaged")
+	}
+	if v := binary.LittleEndian.Uint32(footer[20:]); v != formatVersion {
+		return nil, fmt.Errorf("version %d, this program reads %d", v, formatVersion)
+	}
+	off, n := binary.LittleEndian.Uint64(footer), binary.LittleEndian.Uint64(footer[8:])
+	if n > maxListBytes || off > uint64(size) || off+n != uint64(size-blockFooterSize) {
+		return nil, errors.New("footer is damaged")
+	}
+	raw := make([]byte, n)
+	if _, err := r.ReadAt(raw, int64(off)); err != nil {
+		return nil, fmt.Errorf("read listing: %w", err)
+	}
+	if checksum(raw) != binary.LittleEndian.Uint32(footer[16:]) {
+		return nil, errors.New("checksum of the listing does not match")
+	}
+	info, err := readBlockInfo(raw)
+	if err != nil {
+		return nil, err
+	}
+	info.size = size
+	return info, nil
+}
+
+// dictionaryStreams packs a dictionary: what flame graphs need apart from
+// files, lines and addresses.
+func dictionaryStreams(pk *packer, t *tables) []stream {
+	var raw []byte
+	var out []stream
+	add := func(id uint8, b []byte) {
+		out = append(out, pk.stream(id, b))
+		raw = b[:0]
+	}
+	add(secNames, appendNames(raw, t))
+	add(secFuncTree, appendFuncTree(raw, t))
+	add(secSeriesNode, appendSeriesNodes(raw, t))
+	labels := subset{of: t.strings}
+	sets := labels.labelSets(t)
+	meta := subset{of: t.strings}
+	raw = meta.meta(nil, t)
+	metaRaw := appendStrings(nil, meta.text)
+	metaRaw = append(metaRaw, raw...)
+	add(secLabelText, appendStrings(nil, labels.text))
+	add(secLabelSets, sets)
+	add(secMeta, metaRaw)
+	add(secStrings, appendRest(nil, t, &labels, &meta))
+	m := t.marks()
+	for _, s := range [...]struct {
+		id    uint8
+		table int
+	}{{secFunctions, tabFunctions}, {secMappings, tabMappings}, {secLocations, tabLocations}, {secStacks, tabStacks}} {
+		add(s.id, appendTable(raw, t, s.table, firstMarks[s.table], m[s.table]))
+	}
+	add(secSeriesLeaf, appendLeaves(raw, t))
+	return out
+}
+
+func appendNames(dst []byte, t *tables) []byte {
+	dst = appendStrings(dst, t.names[1:])
+	for i := 1; i < len(t.names); i += 8 {
+		var bits byte
+		for j := i; j < min(i+8, len(t.names)); j++ {
+			if t.noSymbol[j] {
+				bits |= 1 << (j - i)
+			}
+		}
+		dst = append(dst, bits)
+	}
+	return dst
+}
+
+func appendFuncTree(dst []byte, t *tables) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(t.funcUp)-1))
+	for i := 1; i < len(t.funcUp); i++ {
+		dst = binary.AppendUvarint(dst, uint64(i)-uint64(t.funcUp[i]))
+	}
+	return appendIDs(dst, t.funcName[1:])
+}
+
+func appendSeriesNodes(dst []byte, t *tables) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(t.series)))
+	prev := uint32(0)
+	for _, n := range t.series {
+		dst = appendVarint(dst, int64(n)-int64(prev))
+		prev = n
+	}
+	return appendIDs(dst, t.labelSet)
+}
+
+func appendLeaves(dst []byte, t *tables) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(t.leaves)))
+	prev := uint32(0)
+	for _, n := range t.leaves {
+		dst = appendVarint(dst, int64(n)-int64(prev))
+		prev = n
+	}
+	return dst
+}
+
+// subset is strings of a dictionary that some section keeps for itself.
+type subset struct {
+	of   []string
+	text []string
+	id   map[uint32]uint32 // string of the dictionary → position in text
+}
+
+func (s *subset) ref(id uint32) uint32 {
+	if s.id == nil {
+		s.id, s.text = map[uint32]uint32{0: 0}, []string{""}
+	}
+	n, ok := s.id[id]
+	if !ok {
+		n = uint32(len(s.text))
+		s.id[id] = n
+		s.text = append(s.text, s.of[id])
+	}
+	return n
+}
+
+func (s *subset) labelSets(t *tables) []byte {
+	s.ref(0)
+	moved := tables{labelEnds: t.labelEnds, labels: slices.Clone(t.labels)}
+	for i := range moved.labels {
+		l := &moved.labels[i]
+		l.key, l.str, l.unit = s.ref(l.key), s.ref(l.str), s.ref(l.unit)
+	}
+	return appendTable(nil, &moved, tabLabelSets, firstMarks[tabLabelSets], uint32(len(t.labelEnds)))
+}
+
+// meta writes profile label sets, processes and forms.
+func (s *subset) meta(dst []byte, t *tables) []byte {
+	s.ref(0)
+	moved := tables{}
+	for _, set := range t.metaSets {
+		set = slices.Clone(set)
+		for i := range set {
+			set[i] = pair{s.ref(set[i].name), s.ref(set[i].value)}
+		}
+		moved.metaSets = append(moved.metaSets, set)
+	}
+	for _, p := range t.processes {
+		moved.processes = append(moved.processes, s.ref(p))
+	}
+	for _, f := range t.forms {
+		for _, id := range [...]*uint32{&f.periodType, &f.periodUnit, &f.defaultType, &f.drop, &f.keep, &f.doc} {
+			*id = s.ref(*id)
+		}
+		f.comments = slices.Clone(f.comments)
+		for i := range f.comments {
+			f.comments[i] = s.ref(f.comments[i])
+		}
+		moved.forms = append(moved.forms, f)
+	}
+	m := moved.marks()
+	dst = appendTable(dst, &moved, tabMetaSets, 0, m[tabMetaSets])
+	dst = appendTable(dst, &moved, tabProcesses, firstMarks[tabProcesses], m[tabProcesses])
+	return appendTable(dst, &moved, tabForms, 0, m[tabForms])
+}
+
+// Where a string of the dictionary is.
+const (
+	textHere   = 0 // among the rest, in order
+	textName   = 1 // a name of the function-level tree
+	textLabels = 2 // in secLabelText
+	textMeta   = 3 // in secMeta
+)
+
+// appendRest writes for every string where it is, and those that are nowhere
+// else.
+func appendRest(dst []byte, t *tables, labels, meta *subset) []byte {
+	names := make(map[string]uint32, len(t.names))
+	for i, s := range t.names {
+		if !t.noSymbol[i] {
+			names[s] = uint32(i)
+		}
+	}
+	var rest []string
+	var last [4]uint32
+	dst = binary.AppendUvarint(dst, uint64(len(t.strings)-1))
+	for id := uint32(1); id < uint32(len(t.strings)); id++ {
+		where, at := uint64(textHere), uint32(0)
+		if n, ok := names[t.strings[id]]; ok {
+			where, at = textName, n
+		} else if n, ok := labels.id[id]; ok {
+			where, at = textLabels, n
+		} else if n, ok := meta.id[id]; ok {
+			where, at = textMeta, n
+		} else {
+			rest = append(rest, t.strings[id])
+		}
+		step := int64(at) - int64(last[where])
+		last[where] = at
+		dst = binary.AppendUvarint(dst, zigzag(step)<<2|where)
+	}
+	return appendStrings(dst, rest)
+}

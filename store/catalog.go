@@ -1,0 +1,287 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/goinquest/inquest"
+)
+
+// catalog is the one-machine catalog: what blocks there are, which epochs
+// they closed, cumulative states and builds. Nothing else knows bbolt. Every
+// method is one transaction and safe for concurrent use.
+type catalog struct {
+	db *bbolt.DB
+}
+
+// Bounds on what grows with what senders name.
+const (
+	maxBaselines = 100_000
+	maxBuilds    = 100_000
+)
+
+// openCatalog opens the catalog of a directory; fresh says that there was
+// none.
+func openCatalog(dir string) (c *catalog, fresh bool, err error) {
+	path := filepath.Join(dir, catalogFile)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	c = &catalog{db}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		fresh = tx.Bucket([]byte(bucketMeta)) == nil
+		for _, b := range []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged} {
+			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket([]byte(bucketMeta))
+		want := strconv.Itoa(formatVersion)
+		if fresh {
+			return meta.Put([]byte(metaVersion), []byte(want))
+		}
+		if have := string(meta.Get([]byte(metaVersion))); have != want {
+			return fmt.Errorf("version %q, this program reads %s", have, want)
+		}
+		return nil
+	})
+	if err != nil {
+		_ = db.Close()
+		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	return c, fresh, nil
+}
+
+func (c *catalog) close() error { return c.db.Close() }
+
+// size is that of the file in bytes.
+func (c *catalog) size() (n int64) {
+	_ = c.db.View(func(tx *bbolt.Tx) error { // fails only when closed
+		n = tx.Size()
+		return nil
+	})
+	return n
+}
+
+// catalogState is what the catalog says at start.
+type catalogState struct {
+	blocks  []*blockInfo
+	broken  map[string]string // rows that cannot be read, damaged parts "block/part" → reason
+	closed  map[uint64]bool
+	nextLog uint64
+}
+
+func (c *catalog) load() (*catalogState, error) {
+	st := &catalogState{broken: map[string]string{}, closed: map[uint64]bool{}}
+	err := c.db.View(func(tx *bbolt.Tx) error {
+		st.nextLog, _ = strconv.ParseUint(string(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaNextLog))), 10, 64)
+		if err := tx.Bucket([]byte(bucketClosed)).ForEach(func(k, _ []byte) error {
+			if len(k) == 16 {
+				st.closed[binary.BigEndian.Uint64(k[8:])] = true
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := tx.Bucket([]byte(bucketDamaged)).ForEach(func(k, v []byte) error {
+			st.broken[string(k)] = string(v)
+			return nil
+		}); err != nil {
+			return err
+		}
+		return tx.Bucket([]byte(bucketBlocks)).ForEach(func(k, v []byte) error {
+			info, err := readBlockRow(string(k), v)
+			if err != nil {
+				st.broken[string(k)] = "catalog row: " + err.Error()
+				return nil
+			}
+			st.blocks = append(st.blocks, info)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read catalog: %w", err)
+	}
+	return st, nil
+}
+
+// A block's row: its file's size, then its listing.
+func blockRow(b *blockInfo) []byte {
+	return appendBlockInfo(binary.AppendUvarint(nil, uint64(b.size)), b)
+}
+
+func readBlockRow(id string, v []byte) (*blockInfo, error) {
+	c := cursor{b: append([]byte(nil), v...)} // the bytes are bbolt's
+	size := c.uvarint()
+	if c.bad || size > 1<<62 {
+		return nil, errBlockInfo
+	}
+	info, err := readBlockInfo(c.b)
+	if err != nil {
+		return nil, err
+	}
+	if info.id != id {
+		return nil, fmt.Errorf("is of block %s", info.id)
+	}
+	info.size = int64(size)
+	return info, nil
+}
+
+// addBlock adds a block, closes its epochs and keeps their cumulative states,
+// in one transaction. Log files up to number last may have records of these
+// epochs; closed epochs whose files are all below lowest are forgotten.
+// info.parts may be empty: then there is no block, only epochs to close.
+func (c *catalog) addBlock(info *blockInfo, states map[string][]byte, last, lowest uint64) error {
+	err := c.db.Update(func(tx *bbolt.Tx) error {
+		if len(info.parts) > 0 {
+			if err := tx.Bucket([]byte(bucketBlocks)).Put([]byte(info.id), blockRow(info)); err != nil {
+				return err
+			}
+		}
+		closed := tx.Bucket([]byte(bucketClosed))
+		cur := closed.Cursor()
+		for k, _ := cur.First(); len(k) >= 8 && binary.BigEndian.Uint64(k) < lowest; k, _ = cur.First() {
+			if err := cur.Delete(); err != nil {
+				return err
+			}
+		}
+		for _, e := range info.epochs {
+			k := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, last), e)
+			if err := closed.Put(k, nil); err != nil {
+				return err
+			}
+		}
+		return putBaselines(tx, states)
+	})
+	if err != nil {
+		return fmt.Errorf("add block to catalog: %w", err)
+	}
+	return nil
+}
+
+// putBaselines stores states, dropping the ones longest not stored beyond
+// maxBaselines.
+func putBaselines(tx *bbolt.Tx, states map[string][]byte) error {
+	byName, byAge := tx.Bucket([]byte(bucketBaselines)), tx.Bucket([]byte(bucketBaseAge))
+	for name, state := range states {
+		if old := byName.Get([]byte(name)); len(old) >= 8 {
+			if err := byAge.Delete(append([]byte(nil), old[:8]...)); err != nil {
+				return err
+			}
+		}
+		seq, err := byAge.NextSequence()
+		if err != nil {
+			return err
+		}
+		k := binary.BigEndian.AppendUint64(nil, seq)
+		if err := byAge.Put(k, []byte(name)); err != nil {
+			return err
+		}
+		if err := byName.Put([]byte(name), append(k, state...)); err != nil {
+			return err
+		}
+	}
+	if len(states) == 0 {
+		return nil
+	}
+	for n := byAge.Stats().KeyN - maxBaselines; n > 0; n-- {
+		k, name := byAge.Cursor().First()
+		if k == nil {
+			break
+		}
+		if err := byName.Delete(name); err != nil {
+			return err
+		}
+		if err := byAge.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setNextLog promises that log files and epochs of this run have numbers
+// below next, so that the next run takes others.
+func (c *catalog) setNextLog(next uint64) error {
+	err := c.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaNextLog), strconv.AppendUint(nil, next, 10))
+	})
+	if err != nil {
+		return fmt.Errorf("write catalog: %w", err)
+	}
+	return nil
+}
+
+// damage marks a part, or a whole block, as unreadable.
+func (c *catalog) damage(key, reason string) error {
+	return c.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bucketDamaged)).Put([]byte(key), []byte(reason))
+	})
+}
+
+func (c *catalog) baseline(name string) (state []byte, err error) {
+	err = c.db.View(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket([]byte(bucketBaselines)).Get([]byte(name)); len(v) >= 8 {
+			state = append([]byte{}, v[8:]...)
+		}
+		return nil
+	})
+	return state, err
+}
+
+func (c *catalog) build(id string) (*inquest.Build, error) {
+	var raw []byte
+	if err := c.db.View(func(tx *bbolt.Tx) error {
+		raw = append(raw, tx.Bucket([]byte(bucketBuilds)).Get([]byte(id))...)
+		return nil
+	}); err != nil || raw == nil {
+		return nil, err
+	}
+	b := &inquest.Build{}
+	if err := json.Unmarshal(raw, b); err != nil {
+		return nil, fmt.Errorf("build %s in catalog: %w", id, err)
+	}
+	return b, nil
+}
+
+// putBuilds stores builds that are new or changed; without any it writes
+// nothing.
+func (c *catalog) putBuilds(builds []inquest.Build) error {
+	changed := map[string][]byte{}
+	err := c.db.View(func(tx *bbolt.Tx) error {
+		have := tx.Bucket([]byte(bucketBuilds))
+		for i := range builds {
+			raw, err := json.Marshal(&builds[i])
+			if err != nil {
+				return err
+			}
+			if string(have.Get([]byte(builds[i].ID))) != string(raw) {
+				changed[builds[i].ID] = raw
+			}
+		}
+		return nil
+	})
+	if err != nil || len(changed) == 0 {
+		return err
+	}
+	return c.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketBuilds))
+		if b.Stats().KeyN+len(changed) > maxBuilds {
+			return inquest.Errorf(inquest.ErrTooLarge, "the catalog knows %d builds already, which is the most it keeps", maxBuilds)
+		}
+		for id, raw := range changed {
+			if err := b.Put([]byte(id), raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,69 @@
+package store
+
+import (
+	"container/list"
+	"sync"
+)
+
+// coreCache keeps the function-level trees of block parts that were read
+// last, within a bound in bytes: pages ask for the same ones again and again.
+type coreCache struct {
+	max int64
+
+	mu    sync.Mutex
+	bytes int64
+	order *list.List // of *cachedCore, newest first
+	at    map[coreKey]*list.Element
+}
+
+type coreKey struct {
+	block string
+	part  int
+}
+
+type cachedCore struct {
+	key    coreKey
+	tables *tables // names … labelSet only
+	bytes  int64
+}
+
+func newCoreCache(max int64) *coreCache {
+	return &coreCache{max: max, order: list.New(), at: map[coreKey]*list.Element{}}
+}
+
+// get returns the tree of a part, nil if it is not there. It is shared.
+func (c *coreCache) get(b *block, part int) *tables {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.at[coreKey{b.info.id, part}]
+	if !ok {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*cachedCore).tables
+}
+
+func (c *coreCache) put(b *block, part int, t *tables) {
+	kept := &tables{names: t.names, noSymbol: t.noSymbol, funcUp: t.funcUp, funcName: t.funcName, series: t.series, labelSet: t.labelSet}
+	bytes := int64(len(t.funcUp)*8 + len(t.series)*8 + 256)
+	for _, s := range t.names {
+		bytes += int64(len(s)) + 17
+	}
+	if bytes > c.max/4 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := coreKey{b.info.id, part}
+	if _, ok := c.at[key]; ok {
+		return
+	}
+	c.at[key] = c.order.PushFront(&cachedCore{key, kept, bytes})
+	c.bytes += bytes
+	for c.bytes > c.max {
+		e := c.order.Back()
+		old := c.order.Remove(e).(*cachedCore)
+		delete(c.at, old.key)
+		c.bytes -= old.bytes
+	}
+}

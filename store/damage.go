@@ -1,0 +1,152 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/goinquest/inquest"
+)
+
+// ErrDamaged is what reading a part fails with when the part turns out to be
+// damaged. Views made afterwards leave it out, so asking again with a new one
+// succeeds without it. The error is of kind ErrUnavailable too.
+var ErrDamaged = errors.New("block is damaged")
+
+func damageKey(b *block, part int) string { return b.info.id + "/" + strconv.Itoa(part) }
+
+func (s *Store) isDamaged(b *block, part int) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, part1 := s.damaged[damageKey(b, part)]
+	_, whole := s.damaged[b.info.id]
+	return part1 || whole
+}
+
+// quarantine leaves a part that cannot be read out of all later views and
+// returns the error for the reader at hand. What the operating system could
+// not do for want of resources is no damage.
+func (s *Store) quarantine(b *block, part int, cause error) error {
+	key := damageKey(b, part)
+	if errors.Is(cause, syscall.EMFILE) || errors.Is(cause, syscall.ENFILE) || errors.Is(cause, syscall.ENOMEM) {
+		return inquest.Errorf(inquest.ErrUnavailable, "read block %s: %w", key, cause)
+	}
+	s.mu.Lock()
+	_, known := s.damaged[key]
+	s.damaged[key] = cause.Error()
+	s.mu.Unlock()
+	if !known {
+		s.stats.quarantined.Add(1)
+		s.o.Logger.Error("block is damaged, its part is left out", inquest.LogBlock, key,
+			inquest.LogService, b.info.parts[part].service, inquest.LogErr, cause)
+		// An input error may pass; content that does not fit will not.
+		if !errors.Is(cause, syscall.EIO) {
+			if err := s.catalog.damage(key, cause.Error()); err != nil {
+				s.warn("mark damaged block", err)
+			}
+		}
+	}
+	return inquest.Errorf(inquest.ErrUnavailable, "%w and left out from now on, ask again: %s: %w", ErrDamaged, key, cause)
+}
+
+// quarantineLog reports what of the log could not be read.
+func (s *Store) quarantineLog(what string) {
+	s.mu.Lock()
+	s.lostLog = append(s.lostLog, "log/"+what)
+	s.mu.Unlock()
+	s.stats.quarantined.Add(1)
+	s.o.Logger.Error("log is damaged", "what", what)
+}
+
+// storedKey looks for a key in blocks. The block that has it is held: the
+// caller releases it.
+func (s *Store) storedKey(key inquest.Key, candidates []*block) (*block, *storedKey, error) {
+	for _, b := range candidates {
+		b.acquire()
+		k, err := b.findKey(s.pk, key)
+		if err == nil && k != nil {
+			return b, k, nil
+		}
+		b.release()
+		if err != nil {
+			return nil, nil, fmt.Errorf("look for key in block %s: %w", b.info.id, err)
+		}
+	}
+	return nil, nil, nil
+}
+
+// findKey looks for a key in the block, which is held; nil if it is not there.
+func (b *block) findKey(pk *packer, key inquest.Key) (*storedKey, error) {
+	raw, err := b.read(pk, &b.info.keyList)
+	if err != nil {
+		return nil, err
+	}
+	who, seq := keyHalves(key)
+	at := -1
+	c := cursor{b: raw}
+	readKeyList(&c, func(i int, w, n uint64) {
+		if w == who && n == seq {
+			at = i
+		}
+	})
+	if c.bad {
+		return nil, errKeys
+	}
+	if at < 0 {
+		return nil, nil
+	}
+	if raw, err = b.read(pk, &b.info.keyInfo); err != nil {
+		return nil, err
+	}
+	k, err := readKeyInfo(raw, b.info.keys, at)
+	k.key = key
+	return &k, err
+}
+
+// rowOf reads what is known of the profile a block's key list points to.
+func (s *Store) rowOf(b *block, k *storedKey) (*row, error) {
+	if int(k.part) >= len(b.info.parts) {
+		return nil, errKeys
+	}
+	p, err := s.blockPart(b, int(k.part), minTime, maxTime)
+	if err != nil {
+		return nil, err
+	}
+	if int(k.section) >= len(p.sections) {
+		return nil, errKeys
+	}
+	if err := p.load(loadedMeta); err != nil {
+		return nil, err
+	}
+	at := int(k.row)
+	for _, g := range p.sections[k.section].groups {
+		if at >= g.rows {
+			at -= g.rows
+			continue
+		}
+		rows, err := p.groupRows(g, p.sections[k.section].cols)
+		if err != nil {
+			return nil, err
+		}
+		if rows[at].key != k.key {
+			return nil, errKeys
+		}
+		return &rows[at], nil
+	}
+	return nil, errKeys
+}
+
+// quarantineList spells everything that could not be read.
+func (s *Store) quarantineList() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := slices.Clone(s.lostLog)
+	for key, reason := range s.damaged {
+		out = append(out, "block "+key+": "+strings.TrimSpace(reason))
+	}
+	slices.Sort(out)
+	return out
+}

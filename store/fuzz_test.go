@@ -1,0 +1,83 @@
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/goinquest/inquest/store"
+)
+
+func sample(tb testing.TB, pattern string) [][]byte {
+	tb.Helper()
+	names, err := filepath.Glob(filepath.Join(formatDir, pattern))
+	if err != nil || len(names) == 0 {
+		tb.Fatalf("%s: %v", pattern, err)
+	}
+	var out [][]byte
+	for _, n := range names {
+		b, err := os.ReadFile(n)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// FuzzBlock: no bytes make the readers of a block panic or allocate without
+// bound, with checksums or behind them.
+func FuzzBlock(f *testing.F) {
+	for _, b := range sample(f, "blocks/*.blk") {
+		if err := store.ReadBlock(b, true); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		_ = store.ReadBlock(data, true)
+		_ = store.ReadBlock(data, false)
+	})
+}
+
+// FuzzDict: the same for the unpacked sections of a dictionary.
+func FuzzDict(f *testing.F) {
+	for _, b := range sample(f, "blocks/*.blk") {
+		d := store.DictSections(b)
+		if err := store.ReadDict(d); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(d)
+	}
+	f.Fuzz(func(_ *testing.T, data []byte) { _ = store.ReadDict(data) })
+}
+
+// FuzzLog: the same for a log file.
+func FuzzLog(f *testing.F) {
+	for _, b := range sample(f, "log/*.log") {
+		if store.ScanLog(b) == 0 {
+			f.Fatal("no profile in the sample log")
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(_ *testing.T, data []byte) { store.ScanLog(data) })
+}
+
+// FuzzRecord: the same for what a frame's checksum covers.
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte{1, 1, 1, 1, 3, 'a', 'b', 'c', 0}, uint32(1))
+	f.Fuzz(func(_ *testing.T, data []byte, samples uint32) { store.ReadGrowth(data, samples) })
+}
+
+// FuzzGroup: the same for the streams of a row group.
+func FuzzGroup(f *testing.F) {
+	f.Add([]byte{0, 1, 5}, []byte{0, 7}, []byte{}, []byte{}, []byte{}, 1, 10)
+	f.Add([]byte{1, 2, 1, 1, 3, 1}, []byte{4, 3, 2, 1}, []byte{1}, []byte{}, []byte{}, 2, 10)
+	f.Add([]byte{1, 1, 1, 1}, []byte{6, 2, 1}, []byte{}, []byte{16}, []byte{0}, 1, 10)
+	f.Fuzz(func(_ *testing.T, series, values, bits, sizes, rest []byte, rows, limit int) {
+		if rows < 0 || rows > 1<<12 || limit < 0 || limit > 1<<20 {
+			return
+		}
+		store.ReadGroup(series, values, bits, sizes, rest, rows, limit)
+	})
+}

@@ -1,0 +1,492 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"slices"
+
+	"github.com/goinquest/inquest"
+)
+
+// Bounds of a row group. A group is what a reader takes or leaves as a whole:
+// larger ones pack better, smaller ones let a short window read less.
+const (
+	groupRows = 64
+	groupSpan = int64(10 * 60 * 1e9) // ns between the first and the last start
+)
+
+// How the series of a group's samples are written.
+const (
+	seriesByRow  = 0 // sparse: for each row its series
+	seriesBitmap = 1 // dense: for each series the rows that have it
+)
+
+// stream is one stored piece of a group or of a part, with its own checksum
+// over the stored bytes.
+type stream struct {
+	id, codec uint8
+	raw       uint32 // bytes unpacked
+	size      uint32 // bytes stored
+	crc       uint32
+	offset    int64  // in the block
+	data      []byte // in a head; nil in a block
+}
+
+func (pk *packer) stream(id uint8, raw []byte) stream {
+	data, codec := pk.pack(nil, raw)
+	return newStream(id, codec, data, len(raw))
+}
+
+func newStream(id, codec uint8, data []byte, raw int) stream {
+	data = slices.Clip(data)
+	return stream{id: id, codec: codec, raw: uint32(raw), size: uint32(len(data)), crc: checksum(data), data: data}
+}
+
+// group is some profiles of one section, in order of arrival. It never
+// changes.
+type group struct {
+	rows        int
+	samples     int64
+	from, until int64 // first and last start, unix ns
+	streams     []stream
+	keys        []groupKey // in a head only
+}
+
+type groupKey struct {
+	key  inquest.Key
+	hash uint64
+}
+
+func (g *group) stream(id uint8) *stream {
+	for i := range g.streams {
+		if g.streams[i].id == id {
+			return &g.streams[i]
+		}
+	}
+	return nil
+}
+
+func (g *group) memory() (n int64) {
+	for i := range g.streams {
+		n += int64(cap(g.streams[i].data)) + 56
+	}
+	return n + 64 + 24*int64(len(g.keys))
+}
+
+// grouper makes groups of rows. It reuses its memory.
+type grouper struct {
+	pk       *packer
+	samples  samples
+	ends     []int // of each row's samples
+	raw      []byte
+	lens     []byte
+	bits     bitWriter
+	position []uint32 // series → index among the group's distinct ones, + 1
+	distinct []uint32
+	starts   []uint32 // of each distinct series in order
+	order    []uint32 // samples by series, then row
+	ordered  []int64
+
+	counts          []int64 // see scale.go
+	rest, restBytes []byte
+}
+
+// group packs rows, which must not be empty, of a section of a dictionary.
+func (w *grouper) group(rows []*row, t *tables, layout uint32) (*group, error) {
+	cols, limit := len(t.layouts[layout].types), len(t.leaves)
+	g := &group{rows: len(rows), from: rows[0].start, until: rows[0].start}
+	w.samples.reset()
+	w.ends = w.ends[:0]
+	duplicates := false
+	for _, r := range rows {
+		g.from, g.until = min(g.from, r.start), max(g.until, r.start)
+		g.keys = append(g.keys, groupKey{r.key, r.hash})
+		from := len(w.samples.ids)
+		if err := w.samples.unpack(r.data, r.samples, cols, r.period, limit); err != nil {
+			return nil, err
+		}
+		ids := w.samples.ids[from:]
+		for i := 1; i < len(ids); i++ {
+			duplicates = duplicates || ids[i] == ids[i-1]
+		}
+		w.ends = append(w.ends, len(w.samples.ids))
+	}
+	g.samples = int64(len(w.samples.ids))
+	w.raw = appendRows(w.raw[:0], rows, cols)
+	g.streams = append(g.streams, w.pk.stream(streamRows, w.raw))
+	w.findDistinct(limit)
+	// A bitmap costs one bit for every series and row.
+	if !duplicates && len(w.samples.ids)*6 >= len(w.distinct)*len(rows) {
+		w.dense(g, rows, t, layout)
+	} else {
+		w.sparse(g, rows, cols)
+	}
+	return g, nil
+}
+
+// findDistinct lists the series that occur, ascending.
+func (w *grouper) findDistinct(limit int) {
+	w.position = resize(w.position, limit)
+	clear(w.position)
+	for _, id := range w.samples.ids {
+		w.position[id] = 1
+	}
+	w.distinct = w.distinct[:0]
+	for id, there := range w.position {
+		if there != 0 {
+			w.distinct = append(w.distinct, uint32(id))
+			w.position[id] = uint32(len(w.distinct))
+		}
+	}
+}
+
+func (w *grouper) sparse(g *group, rows []*row, cols int) {
+	raw := append(w.raw[:0], seriesByRow)
+	from := 0
+	for _, end := range w.ends {
+		raw = binary.AppendUvarint(raw, uint64(end-from))
+		from = end
+	}
+	from = 0
+	for _, end := range w.ends {
+		prev := uint32(0)
+		for _, id := range w.samples.ids[from:end] {
+			raw = binary.AppendUvarint(raw, uint64(id-prev))
+			prev = id
+		}
+		from = end
+	}
+	g.streams = append(g.streams, w.pk.stream(streamSeries, raw))
+	for c := range cols {
+		vals := w.samples.vals[c]
+		mode := valuesMode(vals)
+		if mode != valuesZero && c > 0 && w.followsPeriod(rows, c) {
+			mode = valuesPeriod
+		}
+		raw = append(raw[:0], mode)
+		switch mode {
+		case valuesPlain:
+			for _, v := range vals {
+				raw = binary.AppendUvarint(raw, uint64(v))
+			}
+		case valuesSigned:
+			for _, v := range vals {
+				raw = appendVarint(raw, v)
+			}
+		case valuesPeriod:
+			raw = appendPeriods(raw, rows)
+		}
+		g.streams = append(g.streams, w.pk.stream(columnStream(c, streamValues), raw))
+	}
+	w.raw = raw
+}
+
+func columnStream(col, which int) uint8 {
+	return uint8(streamColumn + col*streamsPerColumn + which)
+}
+
+// maxColumns is how many value columns fit the stream ids.
+const maxColumns = (256 - streamColumn) / streamsPerColumn
+
+func valuesMode(vals []int64) byte {
+	var any int64
+	for _, v := range vals {
+		if v < 0 {
+			return valuesSigned
+		}
+		any |= v
+	}
+	if any == 0 {
+		return valuesZero
+	}
+	return valuesPlain
+}
+
+func (w *grouper) followsPeriod(rows []*row, col int) bool {
+	first, vals := w.samples.vals[0], w.samples.vals[col]
+	from := 0
+	for i, end := range w.ends {
+		for k := from; k < end; k++ {
+			if vals[k] != first[k]*rows[i].period {
+				return false
+			}
+		}
+		from = end
+	}
+	return true
+}
+
+func appendPeriods(dst []byte, rows []*row) []byte {
+	for _, r := range rows {
+		dst = appendVarint(dst, r.period)
+	}
+	return dst
+}
+
+// dense writes the samples by series: values of one stack in successive
+// profiles have like magnitudes.
+func (w *grouper) dense(g *group, rows []*row, t *tables, layout uint32) {
+	w.sortBySeries()
+	w.bitmap(g, rows)
+	for c := 0; c < len(t.layouts[layout].types); c++ {
+		if heapPair(t, layout, c) && w.heapColumns(g, t, rows, c) {
+			c++
+			continue
+		}
+		if c > 0 && valuesMode(w.samples.vals[c]) != valuesZero && w.followsPeriod(rows, c) {
+			w.raw = appendPeriods(append(w.raw[:0], valuesPeriod), rows)
+			g.streams = append(g.streams, w.pk.stream(columnStream(c, streamValues), w.raw))
+			continue
+		}
+		w.ordered = w.ordered[:0]
+		for _, k := range w.order {
+			w.ordered = append(w.ordered, w.samples.vals[c][k])
+		}
+		w.bitColumn(g, c, w.ordered)
+	}
+}
+
+// bitmap writes which series there are and which rows have each.
+func (w *grouper) bitmap(g *group, rows []*row) {
+	raw := append(w.raw[:0], seriesBitmap)
+	raw = binary.AppendUvarint(raw, uint64(len(w.distinct)))
+	prev := uint32(0)
+	for _, id := range w.distinct {
+		raw = binary.AppendUvarint(raw, uint64(id-prev))
+		prev = id
+	}
+	width := (len(rows) + 7) / 8
+	at := len(raw)
+	raw = append(raw, make([]byte, width*len(w.distinct))...)
+	from := 0
+	for i, end := range w.ends {
+		for _, id := range w.samples.ids[from:end] {
+			raw[at+width*int(w.position[id]-1)+i/8] |= 1 << (i % 8)
+		}
+		from = end
+	}
+	g.streams = append(g.streams, w.pk.stream(streamSeries, raw))
+	w.raw = raw
+}
+
+// sortBySeries fills order: positions of samples by series, then row.
+func (w *grouper) sortBySeries() {
+	w.starts = resize(w.starts, len(w.distinct)+1)
+	clear(w.starts)
+	for _, id := range w.samples.ids {
+		w.starts[w.position[id]]++
+	}
+	for i := 1; i < len(w.starts); i++ {
+		w.starts[i] += w.starts[i-1]
+	}
+	w.order = resize(w.order, len(w.samples.ids))
+	for k, id := range w.samples.ids {
+		at := &w.starts[w.position[id]-1]
+		w.order[*at] = uint32(k)
+		*at++
+	}
+}
+
+// bitColumn writes values as bit lengths and mantissas.
+func (w *grouper) bitColumn(g *group, col int, vals []int64) {
+	mode := valuesMode(vals)
+	if mode == valuesZero {
+		g.streams = append(g.streams, w.pk.stream(columnStream(col, streamValues), []byte{valuesZero}))
+		return
+	}
+	signed := mode == valuesSigned
+	mode = valuesBits
+	if signed {
+		mode = valuesSBits
+	}
+	w.lens = append(w.lens[:0], mode)
+	w.packBits(g, col, vals, signed)
+}
+
+// packBits writes bit lengths after what w.lens has, and mantissas.
+func (w *grouper) packBits(g *group, col int, vals []int64, signed bool) {
+	w.bits.out = w.bits.out[:0]
+	for _, v := range vals {
+		u := uint64(v)
+		if signed {
+			u = zigzag(v)
+		}
+		n := bitLength(u)
+		w.lens = append(w.lens, n)
+		if n > 1 {
+			w.bits.write(u&(1<<(n-1)-1), uint(n-1))
+		}
+	}
+	g.streams = append(g.streams, w.pk.stream(columnStream(col, streamValues), w.lens))
+	mantissas := w.bits.finish()
+	g.streams = append(g.streams, newStream(columnStream(col, streamBits), codecRaw, slices.Clone(mantissas), len(mantissas)))
+}
+
+// appendRows writes what is known of each row beside its samples, column by
+// column.
+func appendRows(dst []byte, rows []*row, cols int) []byte {
+	prev := int64(0)
+	for _, r := range rows {
+		dst = appendVarint(dst, r.start-prev)
+		prev = r.start
+	}
+	for _, get := range [...]func(r *row) int64{
+		func(r *row) int64 { return r.end - r.start },
+		func(r *row) int64 { return r.hold },
+		func(r *row) int64 { return r.shift },
+		func(r *row) int64 { return r.timeNanos - r.start },
+		func(r *row) int64 { return r.duration },
+		func(r *row) int64 { return r.period },
+	} {
+		for _, r := range rows {
+			dst = appendVarint(dst, get(r))
+		}
+	}
+	for _, get := range [...]func(r *row) uint32{
+		func(r *row) uint32 { return r.labels },
+		func(r *row) uint32 { return r.process },
+		func(r *row) uint32 { return r.form },
+		func(r *row) uint32 { return uint32(r.flags) },
+		func(r *row) uint32 { return r.samples },
+	} {
+		for _, r := range rows {
+			dst = binary.AppendUvarint(dst, uint64(get(r)))
+		}
+	}
+	for c := range cols {
+		for _, r := range rows {
+			dst = appendVarint(dst, r.totals[c])
+		}
+	}
+	return appendKeys(dst, rows)
+}
+
+// appendKeys writes the distinct first halves of the keys, then for each row
+// which it has and by how much its second half is above the row's before with
+// that first half: one, mostly, for an agent's keys.
+func appendKeys(dst []byte, rows []*row) []byte {
+	index := map[uint64]uint32{}
+	var heads []uint64
+	for _, r := range rows {
+		h := binary.BigEndian.Uint64(r.key[:8])
+		if _, ok := index[h]; !ok {
+			index[h] = uint32(len(heads))
+			heads = append(heads, h)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(heads)))
+	for _, h := range heads {
+		dst = binary.LittleEndian.AppendUint64(dst, h)
+	}
+	last := make([]uint64, len(heads))
+	for _, r := range rows {
+		dst = binary.AppendUvarint(dst, uint64(index[binary.BigEndian.Uint64(r.key[:8])]))
+	}
+	for _, r := range rows {
+		i := index[binary.BigEndian.Uint64(r.key[:8])]
+		seq := binary.BigEndian.Uint64(r.key[8:])
+		dst = appendVarint(dst, int64(seq-last[i]))
+		last[i] = seq
+	}
+	return dst
+}
+
+var errRows = errors.New("rows are damaged")
+
+// readRows reads what appendRows wrote for n rows. References are checked
+// against t's tables by the caller's limits.
+func readRows(b []byte, n, cols int, limits rowLimits) ([]row, error) {
+	c := cursor{b: b}
+	if n > len(b) {
+		return nil, errRows
+	}
+	rows := make([]row, n)
+	totals := make([]int64, n*cols)
+	prev := int64(0)
+	for i := range rows {
+		rows[i].totals = totals[i*cols : (i+1)*cols : (i+1)*cols]
+		prev += c.varint()
+		rows[i].start = prev
+	}
+	for i := range rows {
+		rows[i].end = rows[i].start + c.varint()
+	}
+	for _, field := range [...]func(r *row) *int64{
+		func(r *row) *int64 { return &r.hold },
+		func(r *row) *int64 { return &r.shift },
+		func(r *row) *int64 { return &r.timeNanos },
+		func(r *row) *int64 { return &r.duration },
+		func(r *row) *int64 { return &r.period },
+	} {
+		for i := range rows {
+			*field(&rows[i]) = c.varint()
+		}
+	}
+	for i := range rows {
+		rows[i].timeNanos += rows[i].start
+		rows[i].labels = c.id(limits.labels)
+	}
+	for i := range rows {
+		rows[i].process = c.id(limits.processes)
+	}
+	for i := range rows {
+		rows[i].form = c.id(limits.forms)
+	}
+	for i := range rows {
+		rows[i].flags = uint8(c.id(256))
+	}
+	for i := range rows {
+		rows[i].samples = uint32(c.bounded(maxStreamBytes))
+	}
+	for col := range cols {
+		for i := range rows {
+			rows[i].totals[col] = c.varint()
+		}
+	}
+	readKeys(&c, rows)
+	if c.bad {
+		return nil, errRows
+	}
+	return rows, nil
+}
+
+// rowLimits are the sizes of the tables rows refer to.
+type rowLimits struct{ labels, processes, forms int }
+
+func readKeys(c *cursor, rows []row) {
+	heads := make([]uint64, c.count())
+	for i := range heads {
+		heads[i] = c.u64()
+	}
+	which := make([]uint32, len(rows))
+	for i := range which {
+		which[i] = c.id(len(heads))
+	}
+	if c.bad {
+		return
+	}
+	last := make([]uint64, len(heads))
+	for i := range rows {
+		h := which[i]
+		last[h] += uint64(c.varint())
+		binary.BigEndian.PutUint64(rows[i].key[:8], heads[h])
+		binary.BigEndian.PutUint64(rows[i].key[8:], last[h])
+	}
+}
+
+// keyHalves splits a key as agents make it: who, and which in sequence.
+func keyHalves(k inquest.Key) (who, seq uint64) {
+	return binary.BigEndian.Uint64(k[:8]), binary.BigEndian.Uint64(k[8:])
+}
+
+func popcount(b []byte) (n int) {
+	for len(b) >= 8 {
+		n += bits.OnesCount64(binary.LittleEndian.Uint64(b))
+		b = b[8:]
+	}
+	for _, x := range b {
+		n += bits.OnesCount8(x)
+	}
+	return n
+}

@@ -1,0 +1,288 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/goinquest/inquest"
+)
+
+// keyIndex knows every key that was accepted within Options.KeyAge. Keys of
+// open epochs are in a map; those in blocks as runs of successive numbers,
+// which is next to nothing for the keys of agents, and are looked up in the
+// block when one is met again.
+type keyIndex struct {
+	mu   sync.Mutex
+	live map[inquest.Key]liveKey
+	gens []*keyGeneration // by time
+	span time.Duration    // of one generation
+}
+
+type liveKey struct {
+	hash    uint64
+	start   int64
+	samples uint32
+	wait    chan struct{} // closed when the commit ended; nil once it is durable
+}
+
+// keyGeneration is the keys of the blocks written in some time: runs lo[i],
+// lo[i]+1, … lo[i]+n[i]-1 of second halves for the first half who[i], sorted.
+type keyGeneration struct {
+	from, until time.Time // when its first and last block were written
+	blocks      []*block
+	who, lo     []uint64
+	n           []uint32
+}
+
+func newKeyIndex(age time.Duration) *keyIndex {
+	return &keyIndex{live: map[inquest.Key]liveKey{}, span: age / 8}
+}
+
+// reserve claims a key for a writer. If it is taken, the entry is returned;
+// candidates are blocks that seem to have it (and then nothing is claimed).
+func (x *keyIndex) reserve(key inquest.Key, hash uint64, start int64, samples uint32) (taken *liveKey, candidates []*block) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e, ok := x.live[key]; ok {
+		return &e, nil
+	}
+	if candidates = x.candidates(key); len(candidates) > 0 {
+		return nil, candidates
+	}
+	x.live[key] = liveKey{hash, start, samples, make(chan struct{})}
+	return nil, nil
+}
+
+// lookup is reserve without claiming.
+func (x *keyIndex) lookup(key inquest.Key) (taken *liveKey, candidates []*block) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e, ok := x.live[key]; ok {
+		return &e, nil
+	}
+	return nil, x.candidates(key)
+}
+
+func (x *keyIndex) candidates(key inquest.Key) (out []*block) {
+	who, seq := keyHalves(key)
+	for _, g := range x.gens {
+		if g.has(who, seq) {
+			out = append(out, g.blocks...)
+		}
+	}
+	return out
+}
+
+func (g *keyGeneration) has(who, seq uint64) bool {
+	// The last run that does not begin after the key.
+	i := sort.Search(len(g.who), func(i int) bool {
+		return g.who[i] > who || g.who[i] == who && g.lo[i] > seq
+	}) - 1
+	return i >= 0 && g.who[i] == who && seq-g.lo[i] < uint64(g.n[i])
+}
+
+// durable says that the commit of a reserved key succeeded.
+func (x *keyIndex) durable(r *row) {
+	x.mu.Lock()
+	e := x.live[r.key]
+	wait := e.wait
+	e.wait = nil
+	e.start, e.samples, e.hash = r.start, r.samples, r.hash
+	x.live[r.key] = e
+	x.mu.Unlock()
+	if wait != nil {
+		close(wait)
+	}
+}
+
+// refused lets a reserved key go.
+func (x *keyIndex) refused(r *row) { x.release(r.key) }
+
+func (x *keyIndex) release(key inquest.Key) {
+	x.mu.Lock()
+	e := x.live[key]
+	delete(x.live, key)
+	x.mu.Unlock()
+	if e.wait != nil {
+		close(e.wait)
+	}
+}
+
+// load takes a key found in the log.
+func (x *keyIndex) load(r *indexed) {
+	x.mu.Lock()
+	x.live[r.key] = liveKey{hash: r.hash, start: r.start, samples: r.samples}
+	x.mu.Unlock()
+}
+
+// moved says that keys of open epochs are in a block now: sorted runs.
+func (x *keyIndex) moved(b *block, runs *keyRuns, gone []inquest.Key, now time.Time, age time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.add(b, runs, now)
+	for _, k := range gone {
+		delete(x.live, k)
+	}
+	x.gens = slices.DeleteFunc(x.gens, func(g *keyGeneration) bool { return now.Sub(g.until) > age })
+}
+
+// add takes the keys of a block written at the given time; x.mu is held or
+// the index not shared yet.
+func (x *keyIndex) add(b *block, runs *keyRuns, at time.Time) {
+	var g *keyGeneration
+	if n := len(x.gens); n > 0 && at.Sub(x.gens[n-1].from) < x.span && !at.Before(x.gens[n-1].from) {
+		g = x.gens[n-1]
+	} else {
+		g = &keyGeneration{from: at}
+		x.gens = append(x.gens, g)
+	}
+	g.until = at
+	g.blocks = append(g.blocks, b)
+	g.merge(runs)
+}
+
+// merge adds sorted runs, joining those that touch.
+func (g *keyGeneration) merge(r *keyRuns) {
+	out := keyRuns{
+		who: make([]uint64, 0, len(g.who)+len(r.who)),
+		lo:  make([]uint64, 0, len(g.who)+len(r.who)),
+		n:   make([]uint32, 0, len(g.who)+len(r.who)),
+	}
+	i, j := 0, 0
+	for i < len(g.who) || j < len(r.who) {
+		if j == len(r.who) || i < len(g.who) && (g.who[i] < r.who[j] || g.who[i] == r.who[j] && g.lo[i] <= r.lo[j]) {
+			out.add(g.who[i], g.lo[i], g.n[i])
+			i++
+		} else {
+			out.add(r.who[j], r.lo[j], r.n[j])
+			j++
+		}
+	}
+	g.who, g.lo, g.n = slices.Clip(out.who), slices.Clip(out.lo), slices.Clip(out.n)
+}
+
+// keyRuns are runs of keys, see keyGeneration.
+type keyRuns struct {
+	who, lo []uint64
+	n       []uint32
+}
+
+// add appends a run that does not begin before the last one.
+func (r *keyRuns) add(who, lo uint64, n uint32) {
+	if i := len(r.who) - 1; i >= 0 && r.who[i] == who {
+		if past := lo - r.lo[i]; past <= uint64(r.n[i]) && past+uint64(n) < 1<<32 {
+			r.n[i] = max(r.n[i], uint32(past)+n)
+			return
+		}
+	}
+	r.who, r.lo, r.n = append(r.who, who), append(r.lo, lo), append(r.n, n)
+}
+
+// storedKey is one key as a block keeps it.
+type storedKey struct {
+	key                inquest.Key
+	hash               uint64
+	part, section, row uint32
+}
+
+var errKeys = errors.New("keys are damaged")
+
+func sortKeys(keys []storedKey) {
+	slices.SortFunc(keys, func(a, b storedKey) int { return slices.Compare(a.key[:], b.key[:]) })
+}
+
+// appendKeyList writes sorted keys: for each first half the second halves as
+// differences.
+func appendKeyList(dst []byte, keys []storedKey) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(keys)))
+	for len(keys) > 0 {
+		who, prev := keyHalves(keys[0].key)
+		n := 1
+		for n < len(keys) && [8]byte(keys[n].key[:8]) == [8]byte(keys[0].key[:8]) {
+			n++
+		}
+		dst = binary.LittleEndian.AppendUint64(dst, who)
+		dst = binary.LittleEndian.AppendUint64(dst, prev)
+		dst = binary.AppendUvarint(dst, uint64(n))
+		for _, k := range keys[1:n] {
+			_, seq := keyHalves(k.key)
+			dst = binary.AppendUvarint(dst, seq-prev)
+			prev = seq
+		}
+		keys = keys[n:]
+	}
+	return dst
+}
+
+// readKeyList calls f for each key that appendKeyList wrote, in order.
+func readKeyList(c *cursor, f func(i int, who, seq uint64)) {
+	total := c.bounded(maxStreamBytes)
+	for i := 0; i < total && !c.bad; {
+		who, seq := c.u64(), c.u64()
+		n := c.bounded(total - i)
+		if n == 0 {
+			c.fail()
+		}
+		for j := 0; j < n && !c.bad; j++ {
+			if j > 0 {
+				seq += c.uvarint()
+			}
+			if !c.bad {
+				f(i, who, seq)
+			}
+			i++
+		}
+	}
+}
+
+// readKeyRuns reads a block's key list as runs.
+func readKeyRuns(raw []byte) (*keyRuns, error) {
+	c := cursor{b: raw}
+	r := &keyRuns{}
+	readKeyList(&c, func(_ int, who, seq uint64) { r.add(who, seq, 1) })
+	if c.bad {
+		return nil, errKeys
+	}
+	return r, nil
+}
+
+func appendKeyInfo(dst []byte, keys []storedKey) []byte {
+	for i := range keys {
+		dst = binary.LittleEndian.AppendUint64(dst, keys[i].hash)
+	}
+	for i := range keys {
+		dst = binary.AppendUvarint(dst, uint64(keys[i].part))
+	}
+	for i := range keys {
+		dst = binary.AppendUvarint(dst, uint64(keys[i].section))
+	}
+	for i := range keys {
+		dst = binary.AppendUvarint(dst, uint64(keys[i].row))
+	}
+	return dst
+}
+
+// readKeyInfo returns what a block of n keys says of the one at position i.
+func readKeyInfo(raw []byte, n, i int) (k storedKey, err error) {
+	if n > len(raw)/8 || i >= n {
+		return k, errKeys
+	}
+	c := cursor{b: raw}
+	k.hash = binary.LittleEndian.Uint64(c.bytes(8 * n)[8*i:])
+	for _, f := range [...]*uint32{&k.part, &k.section, &k.row} {
+		for j := range n {
+			v := uint32(c.bounded(1 << 30))
+			if j == i {
+				*f = v
+			}
+		}
+	}
+	if c.bad {
+		return k, errKeys
+	}
+	return k, nil
+}

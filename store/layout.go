@@ -1,0 +1,120 @@
+package store
+
+// Every name, key and number that reaches the disk stands in this file;
+// docs/format.md explains them byte by byte.
+
+// formatVersion is the version of the log, of block files and of the catalog.
+const formatVersion = 1
+
+// Names inside Options.Dir.
+const (
+	logDir      = "log"        // 00000017.log …
+	blockDir    = "blocks"     // <id>.blk, through Blobs
+	catalogFile = "catalog.db" // bbolt
+	lockFile    = "lock"       // flock: one process per directory
+	logSuffix   = ".log"
+	blockSuffix = ".blk"
+	tempSuffix  = ".tmp"
+)
+
+// Buckets of the catalog and the keys of its meta bucket.
+const (
+	bucketMeta      = "meta"
+	bucketBlocks    = "blocks"    // block id → row
+	bucketClosed    = "closed"    // last log file, epoch, 8 bytes big-endian each → nothing
+	bucketBaselines = "baselines" // name → sequence, 8 bytes big-endian, then the state
+	bucketBaseAge   = "baseage"   // sequence, 8 bytes big-endian → name
+	bucketBuilds    = "builds"    // build id → JSON of inquest.Build
+	bucketDamaged   = "damaged"   // block id, '/', part number → reason
+	metaVersion     = "version"   // decimal formatVersion
+	metaNextLog     = "next_log"  // decimal; log files created from now on have this number or a higher one
+)
+
+// Magic numbers, as the four bytes at the start of what they mark.
+const (
+	magicLogFile   = "IQLG"
+	magicLogFrame  = "IQLF"
+	magicBlockHead = "IQBK"
+	magicBlockFoot = "IQBF"
+)
+
+// Sizes of fixed structures in bytes.
+const (
+	logHeaderSize   = 20 // magic, version u32, file number u64, CRC-32C of these
+	frameHeaderSize = 32 // see appendFrame
+	blockHeaderSize = 8  // magic, version u32
+	blockFooterSize = 28 // listing offset u64, length u64, its CRC u32, version u32, magic
+)
+
+// How a stored stream is compressed.
+const (
+	codecRaw  = 0
+	codecZstd = 1
+)
+
+// Sections of a part: first those that flame graphs need, then the detail.
+const (
+	secNames      = 1 // distinct function-level names
+	secFuncTree   = 2 // function-level tree
+	secSeriesNode = 3 // series → node of that tree, sample-label set
+	secLabelText  = 4 // strings of sample labels
+	secLabelSets  = 5 // sample-label sets
+	secMeta       = 6 // profile label sets, processes, forms, and their strings
+
+	secStrings    = 16 // all other strings, and where each string of the dictionary is
+	secFunctions  = 17
+	secMappings   = 18
+	secLocations  = 19
+	secStacks     = 20
+	secSeriesLeaf = 21
+)
+
+// Sections of a block that belong to no part.
+const (
+	secKeys    = 32 // keys, sorted
+	secKeyInfo = 33 // body hash, part, section, row of each key
+)
+
+// Streams of a row group. Those of value column c are at streamColumn +
+// c*streamsPerColumn.
+const (
+	streamRows       = 0 // what is known of each profile
+	streamSeries     = 1 // which series each profile has
+	streamSizes      = 2 // size of the allocations of each series, where counts are stored
+	streamColumn     = 8
+	streamsPerColumn = 4
+	streamValues     = 0 // mode, then values or bit lengths
+	streamBits       = 1 // mantissa bits
+	streamRest       = 2 // what is to be added to values that follow from counts
+)
+
+// Tables of a dictionary, in the order they are logged: each refers only to
+// earlier ones and to itself.
+const (
+	tabStrings = iota
+	tabFunctions
+	tabMappings
+	tabLocations
+	tabStacks
+	tabLabelSets
+	tabSeries
+	tabMetaSets
+	tabProcesses
+	tabForms
+	tabSections
+	numTables
+)
+
+// Flags of a stored profile.
+const (
+	FlagTruncated = 1 << 0 // samples were folded into one to keep within a limit
+	FlagShifted   = 1 << 1 // the sender's times were moved to the collector's clock
+)
+
+// Limits on what is believed of stored bytes, so that damaged ones cannot make
+// a reader allocate without bound.
+const (
+	maxStreamBytes = 1 << 28 // of one stored stream, unpacked
+	maxIndexBytes  = 1 << 26 // of a log frame's index
+	maxListBytes   = 1 << 28 // of a block's listing
+)

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Stats is the state of a store in numbers.
+type Stats struct {
+	Blocks, Profiles                   int64 // Profiles in blocks and heads
+	BlockBytes, LogBytes, CatalogBytes int64 // on the disk
+	HeadBytes                          int64 // memory of heads, about
+	FreeBytes                          int64 // on the disk
+	Quarantined                        []string
+	Replaying                          bool
+}
+
+// Stats returns the state of the store.
+func (s *Store) Stats() Stats {
+	st := Stats{LogBytes: s.log.bytes(), CatalogBytes: s.catalog.size(), Replaying: !s.replayed.Load(), Quarantined: s.quarantineList()}
+	if free, err := s.ops.Free(s.o.Dir); err == nil {
+		st.FreeBytes = free
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, b := range s.blocks {
+		st.Blocks++
+		st.BlockBytes += b.info.size
+		st.Profiles += int64(b.info.keys)
+	}
+	for _, h := range s.allHeads() {
+		st.HeadBytes += h.memory()
+		h.mu.Lock()
+		st.Profiles += h.rows
+		h.mu.Unlock()
+	}
+	return st
+}
+
+// stats are the counters behind Stats and the metrics.
+type stats struct {
+	reg        prometheus.Registerer
+	registered []prometheus.Collector
+
+	free        atomic.Int64
+	quarantined atomic.Int64
+	profiles    atomic.Int64
+	bytes       atomic.Int64
+	commits     prometheus.Histogram
+	syncs       prometheus.Histogram
+	blocks      prometheus.Histogram
+}
+
+func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
+	latency := prometheus.ExponentialBuckets(0.0001, 2, 16)
+	histogram := func(name, help string) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "inquest_store_" + name, Help: help, Buckets: latency})
+	}
+	st := &stats{
+		reg:     reg,
+		commits: histogram("commit_seconds", "Time to make a batch of profiles durable."),
+		syncs:   histogram("fsync_seconds", "Time to write and sync a batch in the log."),
+		blocks:  histogram("block_write_seconds", "Time to write a block and its catalog row."),
+	}
+	if reg == nil {
+		return st, nil
+	}
+	st.registered = append(st.registered, st.commits, st.syncs, st.blocks)
+	counter := func(name, help string, v *atomic.Int64) {
+		st.registered = append(st.registered, prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Name: "inquest_store_" + name, Help: help}, func() float64 { return float64(v.Load()) }))
+	}
+	gauge := func(name, help string, f func() float64) {
+		st.registered = append(st.registered, prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: "inquest_store_" + name, Help: help}, f))
+	}
+	counter("profiles_appended_total", "Profiles made durable since the start.", &st.profiles)
+	counter("log_written_bytes_total", "Bytes written to the log since the start.", &st.bytes)
+	counter("quarantined_total", "Damaged pieces of log and blocks found since the start.", &st.quarantined)
+	gauge("log_bytes", "Size of the log.", func() float64 { return float64(s.log.bytes()) })
+	gauge("catalog_bytes", "Size of the catalog.", func() float64 { return float64(s.catalog.size()) })
+	gauge("free_bytes", "Free space of the disk.", func() float64 { return float64(s.Stats().FreeBytes) })
+	gauge("heads", "Services with an open or closing epoch.", func() float64 {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		return float64(len(s.heads) + len(s.closing) + len(s.recovered))
+	})
+	gauge("head_bytes", "Memory of all heads, about.", func() float64 { return float64(s.Stats().HeadBytes) })
+	gauge("blocks", "Block files.", func() float64 {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		return float64(len(s.blocks))
+	})
+	gauge("block_bytes", "Size of all block files.", func() float64 { return float64(s.Stats().BlockBytes) })
+	gauge("replay_progress", "How much of the log is replayed, 0 to 1.", func() float64 {
+		if s.replayed.Load() {
+			return 1
+		}
+		return s.replay.progress()
+	})
+	for i, c := range st.registered {
+		if err := reg.Register(c); err != nil {
+			st.registered = st.registered[:i]
+			st.unregister()
+			return nil, err
+		}
+	}
+	return st, nil
+}
+
+func (st *stats) unregister() {
+	for _, c := range st.registered {
+		st.reg.Unregister(c)
+	}
+}
+
+func (st *stats) committed(profiles, bytes int, took time.Duration) {
+	st.profiles.Add(int64(profiles))
+	st.bytes.Add(int64(bytes))
+	st.commits.Observe(took.Seconds())
+}
+
+func (st *stats) synced(took time.Duration) { st.syncs.Observe(took.Seconds()) }
+
+func (st *stats) blockWritten(took time.Duration) { st.blocks.Observe(took.Seconds()) }

@@ -1,0 +1,519 @@
+// Package store keeps everything durable: the log, blocks, and the catalog.
+//
+// Appended profiles go into the head of their service, a dictionary and
+// encoded row groups in memory, and into the log, which is synced before
+// Append returns. When an epoch ends, heads become self-contained immutable
+// blocks, and the log files that no open epoch needs are deleted.
+// docs/format.md describes every byte on the disk.
+//
+// A View is what readers see: parts, each one service's profiles in one head
+// or block. Readers never wait for writers and the other way round, beyond
+// short critical sections.
+//
+// The package is the only user of bbolt. It does not know what values mean:
+// deltas, windows and selectors are others' business. A Store is safe for
+// concurrent use; see Part for what is not.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"github.com/goinquest/inquest"
+)
+
+// Options say where a store is and how much it may take. Only Dir has no
+// default.
+type Options struct {
+	Dir          string                // data directory; created with mode 0700
+	Logger       *slog.Logger          // default: none
+	Now          func() time.Time      // default time.Now
+	Registerer   prometheus.Registerer // nil = no metrics
+	CommitDelay  time.Duration         // most a record waits for others to share its commit; default 20 ms
+	CommitBytes  int64                 // of records that are committed without further waiting; default 1 MiB
+	LogBytes     int64                 // of log files, beyond which the epochs in the oldest end; default 512 MiB
+	Epoch        time.Duration         // after which a head becomes a block; default 30 min
+	HeadBytes    int64                 // of memory of all heads, beyond which the largest end; default 128 MiB
+	KeyAge       time.Duration         // how long idempotency keys are remembered at least; default 25 h
+	MinFreeBytes int64                 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+
+	files fileOps // tests put one in that fails
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	setDefault(&o.CommitDelay, 20*time.Millisecond)
+	setDefault(&o.CommitBytes, 1<<20)
+	setDefault(&o.LogBytes, 512<<20)
+	setDefault(&o.Epoch, 30*time.Minute)
+	setDefault(&o.HeadBytes, 128<<20)
+	setDefault(&o.KeyAge, 25*time.Hour)
+	setDefault(&o.MinFreeBytes, 64<<20)
+	if o.files == nil {
+		o.files = osFiles{}
+	}
+}
+
+func setDefault[T ~int64](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// coreCacheBytes bounds the function-level trees of blocks kept in memory.
+const coreCacheBytes = 32 << 20
+
+var (
+	minTime = int64(math.MinInt64)
+	maxTime = int64(math.MaxInt64)
+)
+
+// Store is an open store.
+type Store struct {
+	o       Options
+	ops     fileOps
+	pk      *packer
+	seeds   *seeds
+	lock    *os.File
+	catalog *catalog
+	blobs   *dirBlobs
+	log     *logSet
+	keys    *keyIndex
+	cores   *coreCache
+	stats   *stats
+	bodies  sync.Pool // *body
+
+	baselines *baselines
+	commit    *committer
+	closer    *closer
+
+	run       uint64 // number of this run's first log file
+	replay    *replay
+	keysReady chan struct{} // closed when keys are loaded: writes may begin
+	started   chan struct{} // closed when replay has ended
+	startErr  error         // why keys could not be loaded; read after keysReady
+	replayed  atomic.Bool
+	cancel    context.CancelFunc // of replay
+	epochs    atomic.Uint64      // heads made in this run
+	writers   sync.WaitGroup     // Appends under way
+
+	mu        sync.RWMutex
+	heads     map[string]*head // open, by service
+	closing   []*head          // closed, no block yet
+	recovered []*head          // being replayed
+	blocks    []*block
+	damaged   map[string]string // block, or block "/" part → reason
+	lostLog   []string
+	closed    bool
+}
+
+// Open opens the store of a directory, making it if need be, and is ready to
+// accept writes at once, or as soon as the keys of an unclean end are read;
+// the rest of the log is replayed in the background (see Ready). ctx bounds
+// Open alone. The directory is locked against other processes.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o.setDefaults()
+	if o.Dir == "" {
+		return nil, errors.New("open store: no directory given")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	s := &Store{
+		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
+		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(coreCacheBytes), baselines: newBaselines(),
+		keysReady: make(chan struct{}), started: make(chan struct{}),
+		heads: map[string]*head{}, damaged: map[string]string{},
+	}
+	s.bodies.New = func() any { return &body{seeds: s.seeds} }
+	r, err := s.openFiles()
+	if err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s.replay = r
+	s.commit = newCommitter(s, 1)
+	s.closer = newCloser(s)
+	if s.stats, err = newStats(s, o.Registerer); err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	background, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	go s.commit.run()
+	go s.closer.run()
+	go s.start(background, r)
+	return s, nil
+}
+
+// openFiles opens everything on the disk and makes it consistent: what a
+// crash left half done goes.
+func (s *Store) openFiles() (*replay, error) {
+	var err error
+	if s.lock, err = lockDir(s.o.Dir); err != nil {
+		return nil, err
+	}
+	var fresh bool
+	if s.catalog, fresh, err = openCatalog(s.o.Dir); err != nil {
+		return nil, err
+	}
+	if s.blobs, err = newDirBlobs(s.ops, filepath.Join(s.o.Dir, blockDir)); err != nil {
+		return nil, err
+	}
+	if err := s.blobs.sweep(); err != nil {
+		return nil, err
+	}
+	if fresh {
+		if err := s.rebuildCatalog(); err != nil {
+			return nil, err
+		}
+	}
+	st, err := s.catalog.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openBlocks(st); err != nil {
+		return nil, err
+	}
+	if s.log, err = openLog(s.ops, filepath.Join(s.o.Dir, logDir), max(st.nextLog, 1)); err != nil {
+		return nil, err
+	}
+	s.run = s.log.next
+	if err := s.catalog.setNextLog(s.run + 1); err != nil {
+		return nil, err
+	}
+	return &replay{
+		s: s, files: slices.Clone(s.log.files), closed: st.closed, baselines: map[string]framePlace{},
+		heads: map[uint64]*head{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
+	}, nil
+}
+
+// openBlocks takes the catalog's blocks whose files are there and deletes
+// files that no row names: a crash came between file and row, and the log
+// still has what is in them.
+func (s *Store) openBlocks(st *catalogState) error {
+	for key, reason := range st.broken {
+		s.damaged[key] = reason
+	}
+	known := map[string]bool{}
+	for key := range st.broken {
+		known[key] = true // a row that cannot be read must not cost the file
+	}
+	for _, info := range st.blocks {
+		known[info.id] = true
+		path := s.blobs.path(info.id)
+		fi, err := os.Stat(path)
+		switch {
+		case err != nil:
+			s.damaged[info.id] = err.Error()
+		case fi.Size() != info.size:
+			s.damaged[info.id] = fmt.Sprintf("file has %d bytes, want %d", fi.Size(), info.size)
+		}
+		s.blocks = append(s.blocks, &block{info: info, blobs: s.blobs})
+	}
+	slices.SortFunc(s.blocks, func(a, b *block) int { return int(min(1, max(-1, a.info.created-b.info.created))) })
+	names, err := s.blobs.List()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !known[name] {
+			s.o.Logger.Info("unfinished block deleted", inquest.LogBlock, name)
+			if err := s.blobs.Delete(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rebuildCatalog fills a new catalog with the blocks that are there, so that
+// losing the catalog loses no profiles.
+func (s *Store) rebuildCatalog() error {
+	names, err := s.blobs.List()
+	if err != nil {
+		return err
+	}
+	run := uint64(0)
+	for _, name := range names {
+		info, err := s.listing(name)
+		if err != nil {
+			if err := s.catalog.damage(name, err.Error()); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.catalog.addBlock(info, nil, math.MaxInt64, 0); err != nil {
+			return err
+		}
+		for _, e := range info.epochs {
+			run = max(run, e>>runEpochBit)
+		}
+	}
+	// Epochs of this run must not be taken for closed ones.
+	if err := s.catalog.setNextLog(run + 1); err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		s.o.Logger.Warn("catalog was lost and is made again from the blocks", "blocks", len(names))
+	}
+	return nil
+}
+
+func (s *Store) listing(name string) (*blockInfo, error) {
+	b, err := s.blobs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	size, err := b.Size()
+	if err != nil {
+		return nil, err
+	}
+	info, err := readListing(b, size)
+	if err == nil && info.id != name {
+		err = fmt.Errorf("is block %s", info.id)
+	}
+	return info, err
+}
+
+// lockDir makes sure that no other process has the directory.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is in use by another process: %w", dir, err)
+	}
+	return f, nil
+}
+
+// loadBlockKeys takes the keys of the blocks that are young enough.
+func (s *Store) loadBlockKeys(ctx context.Context) error {
+	oldest := s.o.Now().Add(-s.o.KeyAge).UnixNano()
+	for _, b := range s.blocks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if b.info.created < oldest {
+			continue
+		}
+		b.acquire()
+		raw, err := b.read(s.pk, &b.info.keyList)
+		b.release()
+		var runs *keyRuns
+		if err == nil {
+			runs, err = readKeyRuns(raw)
+		}
+		if err != nil {
+			s.quarantineKeys(b, err)
+			continue
+		}
+		s.keys.mu.Lock()
+		s.keys.add(b, runs, unixTime(b.info.created))
+		s.keys.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *Store) quarantineKeys(b *block, err error) {
+	s.mu.Lock()
+	s.lostLog = append(s.lostLog, fmt.Sprintf("block %s: keys: %v", b.info.id, err))
+	s.mu.Unlock()
+	s.stats.quarantined.Add(1)
+	s.o.Logger.Error("keys of a block cannot be read, its profiles could be stored twice", inquest.LogBlock, b.info.id, inquest.LogErr, err)
+}
+
+// Close ends open epochs into blocks and closes everything. Appends under way
+// finish, later ones get ErrUnavailable. After an error the log keeps what is
+// in no block.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	<-s.started
+	s.writers.Wait()
+	err := s.closer.flush(context.Background())
+	s.closer.stop()
+	s.commit.stop()
+	if e := s.log.rotate(); err == nil {
+		err = e
+	}
+	if e := s.releaseLog(nil); err == nil {
+		err = e
+	}
+	s.stats.unregister()
+	if e := s.closeFiles(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) closeFiles() (err error) {
+	if s.catalog != nil {
+		err = s.catalog.close()
+	}
+	if s.lock != nil {
+		if e := s.lock.Close(); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+func errClosed() error { return inquest.Errorf(inquest.ErrUnavailable, "the store is closed") }
+
+// Ready is nil once replay is complete; else an ErrUnavailable that says how
+// far it is.
+func (s *Store) Ready() error {
+	if s.replayed.Load() {
+		return nil
+	}
+	select {
+	case <-s.started:
+		return inquest.Errorf(inquest.ErrUnavailable, "the log could not be replayed")
+	default:
+		return inquest.Errorf(inquest.ErrUnavailable, "the log is being replayed, %.0f %% done", 100*s.replay.progress())
+	}
+}
+
+// writable waits until the keys are loaded.
+func (s *Store) writable(ctx context.Context) error {
+	select {
+	case <-s.keysReady:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.startErr != nil {
+		return inquest.Errorf(inquest.ErrUnavailable, "the log of %s cannot be read: %w", s.o.Dir, s.startErr)
+	}
+	return nil
+}
+
+// Baseline returns the newest durable cumulative state of that name, nil if
+// there is none. The slice is the caller's.
+func (s *Store) Baseline(name string) ([]byte, error) {
+	if err := s.writable(context.Background()); err != nil {
+		return nil, err
+	}
+	if state, ok := s.baselines.get(name, s.run<<runEpochBit); ok {
+		return state, nil
+	}
+	if !s.replayed.Load() {
+		if p, ok := s.replay.baselines[name]; ok {
+			return s.replay.baseline(name, p)
+		}
+	}
+	if state, ok := s.baselines.get(name, 0); ok {
+		return state, nil
+	}
+	state, err := s.catalog.baseline(name)
+	if err != nil {
+		return nil, fmt.Errorf("read cumulative state: %w", err)
+	}
+	return state, nil
+}
+
+// PutBuilds stores what executables say of themselves, by their ids. Builds
+// that are stored already cost nothing.
+func (s *Store) PutBuilds(builds []inquest.Build) error {
+	for i := range builds {
+		if builds[i].ID == "" || len(builds[i].ID) > maxBuildID {
+			return inquest.Errorf(inquest.ErrInvalid, "build id %.40q: want 1 to %d characters", builds[i].ID, maxBuildID)
+		}
+	}
+	if err := s.catalog.putBuilds(builds); err != nil {
+		return s.writeError(err)
+	}
+	return nil
+}
+
+const maxBuildID = 256
+
+// Build returns what is known of a build, nil if nothing is.
+func (s *Store) Build(id string) (*inquest.Build, error) {
+	if id == "" {
+		return nil, nil
+	}
+	return s.catalog.build(id)
+}
+
+// Flush ends every open epoch into blocks and returns when they are durable.
+func (s *Store) Flush(ctx context.Context) error {
+	s.mu.RLock()
+	closed := s.closed
+	s.mu.RUnlock()
+	if closed {
+		return errClosed()
+	}
+	return s.closer.flush(ctx)
+}
+
+// openHeads lists the open heads that the filter wants.
+func (s *Store) openHeads(want func(*head) bool) []*head {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []*head
+	for _, h := range s.heads {
+		if want(h) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+func (s *Store) hasClosing() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.closing) > 0
+}
+
+// headOf returns the open head of a service, making it if there is none.
+func (s *Store) headOf(service string) *head {
+	s.mu.RLock()
+	h := s.heads[service]
+	s.mu.RUnlock()
+	if h != nil {
+		return h
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.heads[service]; h != nil {
+		return h
+	}
+	h = newHead(service, s.run<<runEpochBit|s.epochs.Add(1), s.o.Now(), s.seeds)
+	s.heads[service] = h
+	return h
+}
+
+func (s *Store) warn(what string, err error) { s.o.Logger.Warn(what, inquest.LogErr, err) }

@@ -1,0 +1,206 @@
+package web
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/query"
+)
+
+const (
+	defaultMaxNodes = 8192
+	mostNodes       = 1 << 20
+	defaultTopRows  = 100
+	mostTopRows     = 100_000
+	defaultProfiles = 100
+	mostProfiles    = 10_000
+	mostValues      = 10_000
+)
+
+// values is how the API answers lists.
+type values[T any] struct {
+	Values []T `json:"values"`
+}
+
+// list answers a list; an empty one as [], not null.
+func list[T any](c echo.Context, vs []T) error {
+	if vs == nil {
+		vs = []T{}
+	}
+	return c.JSON(http.StatusOK, values[T]{vs})
+}
+
+// with returns the parameters every query takes and more.
+func with(more ...string) []string { return append(more, selection...) }
+
+// ask runs a query, within the time one may take, if its parameters are right.
+func ask[T any](s *Server, c echo.Context, p *params, query func(context.Context) (T, error)) (T, error) {
+	var none T
+	if err := p.err(); err != nil {
+		return none, err
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), s.o.QueryTimeout)
+	defer cancel()
+	return query(ctx)
+}
+
+// answer runs a query and answers with what it returns.
+func answer[T any](s *Server, c echo.Context, p *params, query func(context.Context) (T, error)) error {
+	v, err := ask(s, c, p, query)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, v)
+}
+
+// answerList is answer for lists.
+func answerList[T any](s *Server, c echo.Context, p *params, query func(context.Context) ([]T, error)) error {
+	vs, err := ask(s, c, p, query)
+	if err != nil {
+		return err
+	}
+	return list(c, vs)
+}
+
+// getProfile answers with pprof: a merged selection, or one stored profile.
+func (s *Server) getProfile(c echo.Context) error {
+	// go tool pprof adds seconds to any URL when it is run with -seconds.
+	p := s.params(c, with("id", "agg", "rate", "seconds")...)
+	r := p.request("cpu")
+	id := p.text("id")
+	if id != "" && (p.text("query") != "" || p.text("type") != "" || p.text("from") != "" || p.text("until") != "") {
+		p.fail(inquest.Errorf(inquest.ErrInvalid, "parameter id names one profile: query, type, from and until cannot stand beside it"))
+	}
+	w := &attachment{c: c, name: r.Type + ".pb.gz"}
+	_, err := ask(s, c, p, func(ctx context.Context) (struct{}, error) {
+		if id != "" {
+			w.name = id + ".pb.gz"
+			return struct{}{}, s.o.Query.ProfileByID(ctx, id, w)
+		}
+		return struct{}{}, s.o.Query.Profile(ctx, r, w)
+	})
+	return err
+}
+
+// attachment writes a file to download. Until the first byte is written an
+// error can still be answered as such.
+type attachment struct {
+	c     echo.Context
+	name  string
+	begun bool
+}
+
+func (a *attachment) Write(b []byte) (int, error) {
+	if !a.begun {
+		a.begun = true
+		h := a.c.Response().Header()
+		h.Set(echo.HeaderContentType, echo.MIMEOctetStream)
+		h.Set(echo.HeaderContentDisposition, "attachment; filename="+fileName(a.name))
+	}
+	return a.c.Response().Write(b)
+}
+
+// fileName keeps what is harmless in a file's name.
+func fileName(name string) string {
+	out := []byte(name)
+	for i, ch := range out {
+		if !(ch >= 'a' && ch <= 'z' || ch >= 'A' && ch <= 'Z' || ch >= '0' && ch <= '9' || ch == '.' || ch == '-' || ch == '_') {
+			out[i] = '_'
+		}
+	}
+	return string(out)
+}
+
+// profileList is the answer of listProfiles.
+type profileList struct {
+	Values   []query.ProfileInfo `json:"values"`
+	Coverage query.Coverage      `json:"coverage"`
+}
+
+// listProfiles answers with single stored profiles, newest first.
+func (s *Server) listProfiles(c echo.Context) error {
+	p := s.params(c, with("limit")...)
+	r, limit := p.request("cpu"), p.number("limit", defaultProfiles, 1, mostProfiles)
+	return answer(s, c, p, func(ctx context.Context) (profileList, error) {
+		infos, coverage, err := s.o.Query.Profiles(ctx, r, limit)
+		if infos == nil {
+			infos = []query.ProfileInfo{} // a list in JSON
+		}
+		return profileList{infos, coverage}, err
+	})
+}
+
+// getFlameGraph answers with a call tree.
+func (s *Server) getFlameGraph(c echo.Context) error {
+	p := s.params(c, with("agg", "rate", "max_nodes")...)
+	r, nodes := p.request("cpu"), p.number("max_nodes", defaultMaxNodes, 1, mostNodes)
+	f, err := ask(s, c, p, func(ctx context.Context) (*query.FlameGraph, error) { return s.o.Query.FlameGraph(ctx, r, nodes) })
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	return f.WriteJSON(c.Response())
+}
+
+// getTop answers with a table.
+func (s *Server) getTop(c echo.Context) error {
+	p := s.params(c, with("agg", "rate", "by", "limit")...)
+	r, by, limit := p.request("cpu"), p.text("by"), p.number("limit", defaultTopRows, 1, mostTopRows)
+	if by == "" {
+		by = query.ByFunction
+	}
+	return answer(s, c, p, func(ctx context.Context) (*query.TopAnswer, error) { return s.o.Query.Top(ctx, r, by, limit) })
+}
+
+// getSeries answers with values over time.
+func (s *Server) getSeries(c echo.Context) error {
+	p := s.params(c, with("agg", "rate", "by", "step")...)
+	r, step, by := p.request("cpu"), p.duration("step", 0), p.list("by")
+	return answer(s, c, p, func(ctx context.Context) (*query.SeriesAnswer, error) { return s.o.Query.Series(ctx, r, step, by) })
+}
+
+// getLabels answers with the names of labels.
+func (s *Server) getLabels(c echo.Context) error {
+	p := s.params(c, selection...)
+	r := p.request("")
+	return answerList(s, c, p, func(ctx context.Context) ([]string, error) { return s.o.Query.LabelNames(ctx, r) })
+}
+
+// getLabelValues answers with the values of one label.
+func (s *Server) getLabelValues(c echo.Context) error {
+	p := s.params(c, with("limit")...)
+	r, limit := p.request(""), p.number("limit", mostValues, 1, mostValues)
+	return answerList(s, c, p, func(ctx context.Context) ([]string, error) {
+		return s.o.Query.LabelValues(ctx, r, pathParam(c, "name"), limit)
+	})
+}
+
+// getServices answers with what there is of every service.
+func (s *Server) getServices(c echo.Context) error {
+	p := s.params(c, "from", "until")
+	w := p.window()
+	return answerList(s, c, p, func(ctx context.Context) ([]query.ServiceInfo, error) { return s.o.Query.Services(ctx, w) })
+}
+
+// typeInfo is a type as the API shows it.
+type typeInfo struct {
+	inquest.Type
+	Temporality string `json:"temporality"` // delta or instant
+}
+
+// getTypes answers with the types there are.
+func (s *Server) getTypes(c echo.Context) error {
+	p := s.params(c, "query", "from", "until")
+	r := p.request("")
+	return answerList(s, c, p, func(ctx context.Context) ([]typeInfo, error) {
+		types, err := s.o.Query.Types(ctx, r)
+		out := make([]typeInfo, len(types))
+		for i, t := range types {
+			out[i] = typeInfo{t, t.Temporality.String()}
+		}
+		return out, err
+	})
+}

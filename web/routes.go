@@ -1,0 +1,50 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+)
+
+// route is one line of the route table: what is served, to whom, by what.
+type route struct {
+	method, path string // path in echo's spelling, parameters as :name
+	scope        Scope  // what the caller's token must allow; ScopeNone: nothing
+	handler      func(echo.Context) error
+}
+
+// apiRoutes is the route table but for the pages (see pageRoutes).
+func (s *Server) apiRoutes() []route {
+	const get, post = http.MethodGet, http.MethodPost
+	return []route{
+		{post, "/api/v1/profiles", ScopeIngest, s.pushProfile},
+
+		{get, "/api/v1/version", ScopeNone, s.version},
+		{get, "/api/v1/profile", ScopeRead, s.getProfile},
+		{get, "/api/v1/profiles", ScopeRead, s.listProfiles},
+		{get, "/api/v1/flamegraph", ScopeRead, s.getFlameGraph},
+		{get, "/api/v1/top", ScopeRead, s.getTop},
+		{get, "/api/v1/series", ScopeRead, s.getSeries},
+		{get, "/api/v1/labels", ScopeRead, s.getLabels},
+		{get, "/api/v1/labels/:name/values", ScopeRead, s.getLabelValues},
+		{get, "/api/v1/services", ScopeRead, s.getServices},
+		{get, "/api/v1/types", ScopeRead, s.getTypes},
+
+		{post, "/api/v1/agents/:id/report", ScopeIngest, s.agentReport},
+		{get, "/api/v1/agents/:id/commands", ScopeIngest, s.agentCommands},
+		{post, "/api/v1/agents/:id/commands/:command", ScopeIngest, s.agentResult},
+		{get, "/api/v1/agents", ScopeRead, s.getAgents},
+		{get, "/api/v1/targets", ScopeRead, s.getTargets},
+		{post, "/api/v1/targets/profile", ScopeRead, s.profileTarget},
+
+		{post, "/login", ScopeNone, s.login},
+		{post, "/logout", ScopeNone, s.logout},
+
+		{get, "/healthz", ScopeNone, s.healthz},
+		{get, "/readyz", ScopeNone, s.readyz},
+		{get, "/metrics", ScopeRead, s.metricsPage},
+		{get, pprofPath, ScopeAdmin, s.pprofPage},
+		{get, pprofPath + ":name", ScopeAdmin, s.pprofPage},
+		{post, pprofPath + "symbol", ScopeAdmin, s.pprofPage},
+	}
+}

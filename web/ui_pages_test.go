@@ -1,0 +1,25 @@
+package web_test
+
+import "testing"
+
+// TestPages looks at every page in a real browser, which the parts share: each
+// has a tab, cookies and storage of its own.
+func TestPages(t *testing.T) {
+	br := startBrowser(t)
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *browser)
+	}{
+		{"FlameGraphFrames", testFlameGraphFrames},
+		{"ExploreShowsWhatTheAPISays", testExploreShowsWhatTheAPISays},
+		{"ExploreStateIsItsURL", testExploreStateIsItsURL},
+		{"ExploreTimeAndFilters", testExploreTimeAndFilters},
+		{"ExploreTypes", testExploreTypes},
+		{"ThemesAndWidths", testThemesAndWidths},
+		{"ErrorPages", testErrorPages},
+		{"LoginPage", testLoginPage},
+		{"TargetsPage", testTargetsPage},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.test(t, br) })
+	}
+}
