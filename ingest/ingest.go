@@ -139,16 +139,16 @@ func (in *Ingest) profile(ctx context.Context, p *Push) (inquest.Kind, *Ack, err
 	if ack, err := in.seen(p, h, key, bodyHash); ack != nil || err != nil {
 		return h.kind, ack, err
 	}
-	w, err := in.decode(ctx, p)
+	d, err := in.decode(ctx, p)
 	if err != nil {
 		return h.kind, nil, err
 	}
-	defer in.done(w)
-	kind, err := profile.KindOf(w.profile, h.kind)
+	defer d.close()
+	kind, err := profile.KindOf(d.profile, h.kind)
 	if err != nil {
 		return h.kind, nil, err
 	}
-	ack, err := in.append(ctx, p, h, kind, w, key, bodyHash)
+	ack, err := in.append(ctx, p, h, kind, d, key, bodyHash)
 	return kind, ack, err
 }
 
@@ -163,14 +163,14 @@ func (in *Ingest) seen(p *Push, h *header, key inquest.Key, bodyHash uint64) (*A
 }
 
 // append stores a decoded profile.
-func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.Kind, w *worker, key inquest.Key, bodyHash uint64) (*Ack, error) {
-	ts, err := in.times(p, w.profile)
+func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.Kind, d *decoded, key inquest.Key, bodyHash uint64) (*Ack, error) {
+	ts, err := in.times(p, d.profile)
 	if err != nil {
 		return nil, err
 	}
-	rec := &store.Record{Key: key, BodyHash: bodyHash, Profile: w.profile}
+	rec := &store.Record{Key: key, BodyHash: bodyHash, Profile: d.profile, Taken: d.release}
 	rec.Meta = inquest.ProfileMeta{
-		Kind: kind, Labels: h.labels(mainBuild(w.profile)), Process: p.Process,
+		Kind: kind, Labels: h.labels(mainBuild(d.profile)), Process: p.Process,
 		Start: ts.start, End: ts.end, ClockShift: ts.shift,
 	}
 	planned := p.Interval
@@ -184,7 +184,7 @@ func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.K
 			return nil, err
 		}
 		defer unlock()
-	} else if instantsOnly(kind, w.profile) {
+	} else if instantsOnly(kind, d.profile) {
 		// It was found at one moment and observed no time: a span that the
 		// sender gives is what it stands for.
 		if planned == 0 {
@@ -193,7 +193,7 @@ func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.K
 		rec.Meta.End = rec.Meta.Start
 	}
 	rec.Meta.Hold = hold(planned, &rec.Meta)
-	if ack.Truncated = w.profile.Truncate(in.o.MaxKept); ack.Truncated > 0 {
+	if ack.Truncated = d.profile.Truncate(in.o.MaxKept); ack.Truncated > 0 {
 		rec.Meta.Truncated = true
 	}
 	a, err := in.o.Store.Append(ctx, rec)

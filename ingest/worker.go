@@ -28,8 +28,6 @@ type worker struct {
 	source  bytes.Reader
 	raw     []byte // unpacked body
 
-	profile *profile.Profile // of the newest body
-	bytes   int64            // of profile, as reserved in Ingest.waiting
 }
 
 // workers keeps idle workers.
@@ -46,7 +44,6 @@ func (ws *workers) get() *worker {
 }
 
 func (ws *workers) put(w *worker) {
-	w.profile = nil
 	w.decoder.Release()
 	w.source.Reset(nil)
 	if cap(w.raw) > keepBufferBytes {
@@ -55,12 +52,21 @@ func (ws *workers) put(w *worker) {
 	ws.pool.Put(w)
 }
 
+// decoded is a body on its way to the disk.
+type decoded struct {
+	in      *Ingest
+	worker  *worker          // nil once it is back with the others
+	profile *profile.Profile // the worker's; nil as well then
+	bytes   int64            // as reserved in Ingest.waiting
+}
+
 // decode unpacks and decodes a body, waiting for its turn as long as ctx
-// lasts. The worker, whose profile it fills, must be given to done.
+// lasts. The result must be closed.
 //
-// Only the work itself holds one of the few turns, not the wait for the disk
-// that follows: that is bounded by the memory of the profiles that wait.
-func (in *Ingest) decode(ctx context.Context, p *Push) (*worker, error) {
+// Only the work itself holds one of the few turns, and a worker goes back as
+// soon as the store has taken the profile: the wait for the disk that follows
+// is bounded by the memory of the profiles that wait.
+func (in *Ingest) decode(ctx context.Context, p *Push) (*decoded, error) {
 	in.mt.queue.Inc()
 	err := in.decoding.Acquire(ctx, 1)
 	in.mt.queue.Dec()
@@ -69,26 +75,34 @@ func (in *Ingest) decode(ctx context.Context, p *Push) (*worker, error) {
 	}
 	defer in.decoding.Release(1)
 	w := in.workers.get()
+	d := &decoded{in: in, worker: w}
 	body, err := w.unpack(p, in.o.Limits.MaxRawBytes)
 	if err == nil {
-		w.profile, err = w.decoder.Decode(body)
+		d.profile, err = w.decoder.Decode(body)
 	}
 	if err == nil {
-		size := min(memory(w.profile), in.o.WaitingBytes)
+		size := min(memory(d.profile), in.o.WaitingBytes)
 		if err = in.waiting.Acquire(ctx, size); err == nil {
-			w.bytes = size
-			return w, nil
+			d.bytes = size
+			return d, nil
 		}
 	}
-	in.workers.put(w)
+	d.release()
 	return nil, err
 }
 
-// done takes a worker back.
-func (in *Ingest) done(w *worker) {
-	in.waiting.Release(w.bytes)
-	w.bytes = 0
-	in.workers.put(w)
+// release gives the worker back; the profile is gone with it.
+func (d *decoded) release() {
+	if d.worker != nil {
+		d.in.workers.put(d.worker)
+		d.worker, d.profile = nil, nil
+	}
+}
+
+// close ends the way of the body.
+func (d *decoded) close() {
+	d.release()
+	d.in.waiting.Release(d.bytes)
 }
 
 // unpack removes the transfer's compression. What it returns is part of the

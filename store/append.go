@@ -7,8 +7,8 @@ import (
 	"github.com/goinquest/inquest/profile"
 )
 
-// Record is one profile to append. Everything in it is borrowed until Append
-// returns.
+// Record is one profile to append. Everything in it is borrowed until Taken is
+// called or Append returns.
 type Record struct {
 	Key      inquest.Key
 	BodyHash uint64 // of the body as sent: the same key with another hash is a conflict
@@ -17,6 +17,10 @@ type Record struct {
 	// Baseline, if not nil, replaces the durable cumulative state named BaselineName in the same commit.
 	BaselineName string
 	Baseline     []byte
+	// Taken, if not nil, is called when everything is copied and only the wait
+	// for the disk is left, so that the caller can use the memory again. It is
+	// not called if Append returns before that.
+	Taken func()
 }
 
 // Appended is what became of a Record.
@@ -62,6 +66,22 @@ func (s *Store) Append(ctx context.Context, r *Record) (Appended, error) {
 	}
 }
 
+// Limits on one record, so that what is logged can be read back within
+// maxStreamBytes.
+const (
+	maxRecordBytes   = maxStreamBytes / 4
+	maxBaselineBytes = maxStreamBytes / 8
+	maxBaselineName  = 1 << 12 // bbolt's keys end at 32 KiB
+)
+
+// recordBytes is about the most a profile can take in the log.
+func recordBytes(p *profile.Profile) (n int64) {
+	for _, s := range p.Strings {
+		n += int64(len(s))
+	}
+	return n + 8*int64(len(p.Stacks)+len(p.Values)+2*len(p.Labels)+3*len(p.Lines)+3*len(p.Locations)+4*len(p.Functions))
+}
+
 func checkRecord(r *Record) error {
 	cols := len(r.Profile.SampleTypes)
 	switch {
@@ -74,6 +94,11 @@ func checkRecord(r *Record) error {
 	case len(r.Profile.Values) != cols*r.Profile.NumSamples():
 		return inquest.Errorf(inquest.ErrInvalid, "the profile has %d values, want %d for %d samples",
 			len(r.Profile.Values), cols*r.Profile.NumSamples(), r.Profile.NumSamples())
+	case r.Baseline != nil && (r.BaselineName == "" || len(r.BaselineName) > maxBaselineName):
+		return inquest.Errorf(inquest.ErrInvalid, "the name of the cumulative state has %d bytes, want 1 to %d", len(r.BaselineName), maxBaselineName)
+	case len(r.Baseline) > maxBaselineBytes || recordBytes(r.Profile) > maxRecordBytes:
+		return inquest.Errorf(inquest.ErrTooLarge, "the profile is too large to be stored: %d MB, %d are allowed",
+			recordBytes(r.Profile)>>20, maxRecordBytes>>20)
 	case r.Meta.Start.Year() < 1678 || r.Meta.Start.Year() > 2261 || r.Meta.End.Year() < 1678 || r.Meta.End.Year() > 2261:
 		return inquest.Errorf(inquest.ErrInvalid, "the profile is from %s to %s, want years 1678 to 2261", r.Meta.Start, r.Meta.End)
 	}
@@ -102,6 +127,10 @@ func (s *Store) write(ctx context.Context, r *Record, start int64) (Appended, er
 	rec := s.enqueue(b, r)
 	b.p = nil
 	s.bodies.Put(b)
+	key := r.Key
+	if r.Taken != nil {
+		r.Taken()
+	}
 	select {
 	case <-rec.done:
 	case <-ctx.Done():
@@ -110,7 +139,7 @@ func (s *Store) write(ctx context.Context, r *Record, start int64) (Appended, er
 	if rec.err != nil {
 		return Appended{}, rec.err
 	}
-	return Appended{ID: newID(r.Key, start), Samples: int(rec.row.samples), Bytes: rec.bytes}, nil
+	return Appended{ID: newID(key, start), Samples: int(rec.row.samples), Bytes: rec.bytes}, nil
 }
 
 // enqueue interns a body into the head of its service and hands the record to

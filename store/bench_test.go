@@ -133,8 +133,52 @@ func TestFleetSize(t *testing.T) {
 	}
 }
 
-// BenchmarkIntern is decoding and interning one body of the corpus into a
-// warm store, without its commit.
+// BenchmarkIntern decodes the corpus' bodies, interns them into a dictionary
+// that knows them and packs their samples; beside it google/pprof's Parse.
+// One operation is one body.
+func BenchmarkIntern(b *testing.B) {
+	for _, kind := range []string{"cpu", "heap"} {
+		bodies := corpus.Load(kind)
+		b.Run(kind, func(b *testing.B) {
+			d := profile.NewDecoder(profile.Limits{})
+			in := store.NewInterner()
+			one := func(i int) {
+				p, err := d.Decode(bodies[i%len(bodies)].Data)
+				if err != nil {
+					b.Fatal(err)
+				}
+				in.Add(p)
+			}
+			for i := range bodies {
+				one(i)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				one(i)
+			}
+		})
+		b.Run(kind+"/new", func(b *testing.B) {
+			d := profile.NewDecoder(profile.Limits{})
+			for i := range b.N {
+				p, err := d.Decode(bodies[i%len(bodies)].Data)
+				if err != nil {
+					b.Fatal(err)
+				}
+				store.NewInterner().Add(p)
+			}
+		})
+		b.Run(kind+"/pprof", func(b *testing.B) {
+			b.ReportAllocs()
+			for i := range b.N {
+				parse(b, bodies[i%len(bodies)].Data)
+			}
+		})
+	}
+}
+
+// BenchmarkAppend is one profile of the fleet made durable, 64 writers at
+// once.
 func BenchmarkAppend(b *testing.B) {
 	for _, kind := range []string{"cpu", "heap"} {
 		b.Run(kind, func(b *testing.B) {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,13 +20,13 @@ import (
 	"github.com/goinquest/inquest/store"
 )
 
-// copyDir copies a data directory as a power cut would leave it: what was
-// synced is there. The store may be writing meanwhile.
+// copyDir copies a data directory as a power cut would leave it. The store may
+// go on meanwhile, so the order matters: what leaves the log is in the catalog
+// before, and what the catalog names is in a block before.
 func copyDir(tb testing.TB, from string) string {
 	tb.Helper()
 	to := tb.TempDir()
-	// The catalog first: what it names was there before it.
-	for _, sub := range []string{".", "blocks", "log"} {
+	for _, sub := range []string{"log", ".", "blocks"} {
 		entries, err := os.ReadDir(filepath.Join(from, sub))
 		if err != nil {
 			tb.Fatal(err)
@@ -37,7 +38,10 @@ func copyDir(tb testing.TB, from string) string {
 			if e.IsDir() {
 				continue
 			}
-			b, err := os.ReadFile(filepath.Join(from, sub, e.Name()))
+			b, err := readStable(filepath.Join(from, sub, e.Name()))
+			if errors.Is(err, os.ErrNotExist) {
+				continue // deleted or renamed since
+			}
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -47,6 +51,19 @@ func copyDir(tb testing.TB, from string) string {
 		}
 	}
 	return to
+}
+
+// readStable reads a file that nobody writes to between two reads.
+func readStable(name string) ([]byte, error) {
+	last, err := os.ReadFile(name)
+	for err == nil {
+		var b []byte
+		if b, err = os.ReadFile(name); err == nil && bytes.Equal(b, last) {
+			return b, nil
+		}
+		last = b
+	}
+	return nil, err
 }
 
 func waitReady(tb testing.TB, s *store.Store) {
@@ -134,13 +151,17 @@ func describe(r *store.Record) string {
 }
 
 // TestModel does random things to a store and compares it with a map: appends,
-// repeats, flushes, clean restarts, power cuts and full disks.
+// repeats, flushes, clean restarts, power cuts and full disks. INQUEST_LONG=1
+// does more of it.
 func TestModel(t *testing.T) {
-	steps := 250
-	if testing.Short() {
+	seeds, steps := uint64(3), 250
+	switch {
+	case os.Getenv("INQUEST_LONG") != "":
+		seeds, steps = 20, 600
+	case testing.Short():
 		steps = 60
 	}
-	for seed := range uint64(3) {
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { runModel(t, seed, steps) })
 	}
 }
@@ -202,12 +223,13 @@ func runModel(t *testing.T, seed uint64, steps int) {
 			dir = cut
 			s = open(t, dir, options)
 		case x < 96 && !files.Full.Load() && !files.NoSync.Load():
+			replayed := s.Ready() == nil
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			s = open(t, dir, options)
-			if err := s.Ready(); err != nil {
-				waitReady(t, s)
+			if err := s.Ready(); err != nil && replayed {
+				t.Fatalf("after a clean stop: %v", err)
 			}
 		default:
 			waitReady(t, s)

@@ -21,9 +21,9 @@ func damageKey(b *block, part int) string { return b.info.id + "/" + strconv.Ito
 func (s *Store) isDamaged(b *block, part int) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, part1 := s.damaged[damageKey(b, part)]
-	_, whole := s.damaged[b.info.id]
-	return part1 || whole
+	_, one := s.damaged[damageKey(b, part)]
+	_, all := s.damaged[b.info.id]
+	return one || all
 }
 
 // quarantine leaves a part that cannot be read out of all later views and

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/goinquest/inquest/profile"
 )
 
 // FaultyFiles is a file system of which writes, syncs and renames fail when
@@ -283,4 +285,26 @@ func ReadGroup(series, values, bits, sizes, rest []byte, rows, limit int) int64 
 		}
 	}
 	return sum
+}
+
+// Interner is the part of a head that finds series, alone.
+type Interner struct {
+	in     *interner
+	b      *body
+	totals []int64
+	out    []byte
+}
+
+func NewInterner() *Interner {
+	s := newSeeds()
+	return &Interner{in: newInterner(s), b: &body{seeds: s}}
+}
+
+// Add interns a profile and packs its samples.
+func (x *Interner) Add(p *profile.Profile) (bytes int) {
+	x.b.hash(p)
+	x.in.samples(x.b)
+	x.totals = resize(x.totals, len(p.SampleTypes))
+	x.out = appendSamples(x.out[:0], x.b, x.totals)
+	return len(x.out)
 }

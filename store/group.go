@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"errors"
 	"math/bits"
 	"slices"
 
@@ -12,8 +11,9 @@ import (
 // Bounds of a row group. A group is what a reader takes or leaves as a whole:
 // larger ones pack better, smaller ones let a short window read less.
 const (
-	groupRows = 64
-	groupSpan = int64(10 * 60 * 1e9) // ns between the first and the last start
+	groupRows    = 64
+	groupSpan    = int64(10 * 60 * 1e9) // ns between the first and the last start
+	groupSamples = 1 << 18              // unless one row has more
 )
 
 // How the series of a group's samples are written.
@@ -39,7 +39,9 @@ func (pk *packer) stream(id uint8, raw []byte) stream {
 }
 
 func newStream(id, codec uint8, data []byte, raw int) stream {
-	data = slices.Clip(data)
+	if cap(data) > len(data)+len(data)/8 { // it stays in memory for an epoch
+		data = append(make([]byte, 0, len(data)), data...)
+	}
 	return stream{id: id, codec: codec, raw: uint32(raw), size: uint32(len(data)), crc: checksum(data), data: data}
 }
 
@@ -321,163 +323,6 @@ func (w *grouper) packBits(g *group, col int, vals []int64, signed bool) {
 	g.streams = append(g.streams, w.pk.stream(columnStream(col, streamValues), w.lens))
 	mantissas := w.bits.finish()
 	g.streams = append(g.streams, newStream(columnStream(col, streamBits), codecRaw, slices.Clone(mantissas), len(mantissas)))
-}
-
-// appendRows writes what is known of each row beside its samples, column by
-// column.
-func appendRows(dst []byte, rows []*row, cols int) []byte {
-	prev := int64(0)
-	for _, r := range rows {
-		dst = appendVarint(dst, r.start-prev)
-		prev = r.start
-	}
-	for _, get := range [...]func(r *row) int64{
-		func(r *row) int64 { return r.end - r.start },
-		func(r *row) int64 { return r.hold },
-		func(r *row) int64 { return r.shift },
-		func(r *row) int64 { return r.timeNanos - r.start },
-		func(r *row) int64 { return r.duration },
-		func(r *row) int64 { return r.period },
-	} {
-		for _, r := range rows {
-			dst = appendVarint(dst, get(r))
-		}
-	}
-	for _, get := range [...]func(r *row) uint32{
-		func(r *row) uint32 { return r.labels },
-		func(r *row) uint32 { return r.process },
-		func(r *row) uint32 { return r.form },
-		func(r *row) uint32 { return uint32(r.flags) },
-		func(r *row) uint32 { return r.samples },
-	} {
-		for _, r := range rows {
-			dst = binary.AppendUvarint(dst, uint64(get(r)))
-		}
-	}
-	for c := range cols {
-		for _, r := range rows {
-			dst = appendVarint(dst, r.totals[c])
-		}
-	}
-	return appendKeys(dst, rows)
-}
-
-// appendKeys writes the distinct first halves of the keys, then for each row
-// which it has and by how much its second half is above the row's before with
-// that first half: one, mostly, for an agent's keys.
-func appendKeys(dst []byte, rows []*row) []byte {
-	index := map[uint64]uint32{}
-	var heads []uint64
-	for _, r := range rows {
-		h := binary.BigEndian.Uint64(r.key[:8])
-		if _, ok := index[h]; !ok {
-			index[h] = uint32(len(heads))
-			heads = append(heads, h)
-		}
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(heads)))
-	for _, h := range heads {
-		dst = binary.LittleEndian.AppendUint64(dst, h)
-	}
-	last := make([]uint64, len(heads))
-	for _, r := range rows {
-		dst = binary.AppendUvarint(dst, uint64(index[binary.BigEndian.Uint64(r.key[:8])]))
-	}
-	for _, r := range rows {
-		i := index[binary.BigEndian.Uint64(r.key[:8])]
-		seq := binary.BigEndian.Uint64(r.key[8:])
-		dst = appendVarint(dst, int64(seq-last[i]))
-		last[i] = seq
-	}
-	return dst
-}
-
-var errRows = errors.New("rows are damaged")
-
-// readRows reads what appendRows wrote for n rows. References are checked
-// against t's tables by the caller's limits.
-func readRows(b []byte, n, cols int, limits rowLimits) ([]row, error) {
-	c := cursor{b: b}
-	if n > len(b) {
-		return nil, errRows
-	}
-	rows := make([]row, n)
-	totals := make([]int64, n*cols)
-	prev := int64(0)
-	for i := range rows {
-		rows[i].totals = totals[i*cols : (i+1)*cols : (i+1)*cols]
-		prev += c.varint()
-		rows[i].start = prev
-	}
-	for i := range rows {
-		rows[i].end = rows[i].start + c.varint()
-	}
-	for _, field := range [...]func(r *row) *int64{
-		func(r *row) *int64 { return &r.hold },
-		func(r *row) *int64 { return &r.shift },
-		func(r *row) *int64 { return &r.timeNanos },
-		func(r *row) *int64 { return &r.duration },
-		func(r *row) *int64 { return &r.period },
-	} {
-		for i := range rows {
-			*field(&rows[i]) = c.varint()
-		}
-	}
-	for i := range rows {
-		rows[i].timeNanos += rows[i].start
-		rows[i].labels = c.id(limits.labels)
-	}
-	for i := range rows {
-		rows[i].process = c.id(limits.processes)
-	}
-	for i := range rows {
-		rows[i].form = c.id(limits.forms)
-	}
-	for i := range rows {
-		rows[i].flags = uint8(c.id(256))
-	}
-	for i := range rows {
-		rows[i].samples = uint32(c.bounded(maxStreamBytes))
-	}
-	for col := range cols {
-		for i := range rows {
-			rows[i].totals[col] = c.varint()
-		}
-	}
-	readKeys(&c, rows)
-	if c.bad {
-		return nil, errRows
-	}
-	return rows, nil
-}
-
-// rowLimits are the sizes of the tables rows refer to.
-type rowLimits struct{ labels, processes, forms int }
-
-func readKeys(c *cursor, rows []row) {
-	heads := make([]uint64, c.count())
-	for i := range heads {
-		heads[i] = c.u64()
-	}
-	which := make([]uint32, len(rows))
-	for i := range which {
-		which[i] = c.id(len(heads))
-	}
-	if c.bad {
-		return
-	}
-	last := make([]uint64, len(heads))
-	for i := range rows {
-		h := which[i]
-		last[h] += uint64(c.varint())
-		binary.BigEndian.PutUint64(rows[i].key[:8], heads[h])
-		binary.BigEndian.PutUint64(rows[i].key[8:], last[h])
-	}
-}
-
-// keyHalves splits a key as agents make it: who, and which in sequence.
-func keyHalves(k inquest.Key) (who, seq uint64) {
-	return binary.BigEndian.Uint64(k[:8]), binary.BigEndian.Uint64(k[8:])
 }
 
 func popcount(b []byte) (n int) {

@@ -132,11 +132,10 @@ func (h *head) publish(rec *record) (full bool) {
 
 func (r *row) memory() int64 { return rowBytes + int64(cap(r.data)) + 8*int64(len(r.totals)) }
 
-// full says whether the section's rows should become a group: groupRows of
-// them, or a span of groupSpan.
+// full says whether the section's first rows should become a group.
 func (s *headSection) full() bool {
-	n := len(s.rows)
-	return n >= groupRows || n > 1 && s.rows[n-1].start-s.rows[0].start >= groupSpan
+	_, full := groupEnd(s.rows)
+	return full
 }
 
 // settle counts one record less on the way. h.mu is held.
@@ -205,7 +204,8 @@ func (h *head) packSection(w *grouper, i int, all bool) (more bool, err error) {
 		return false, nil
 	}
 	s.packing = true
-	rows := s.rows[:groupEnd(s.rows)]
+	n, _ := groupEnd(s.rows)
+	rows := s.rows[:n]
 	t := h.dict.tables
 	h.mu.Unlock()
 
@@ -227,14 +227,20 @@ func (h *head) packSection(w *grouper, i int, all bool) (more bool, err error) {
 	return len(s.rows) > 0, nil
 }
 
-// groupEnd is how many of the rows the next group takes.
-func groupEnd(rows []*row) int {
+// groupEnd is how many of the rows the next group takes, and whether it would
+// not take more.
+func groupEnd(rows []*row) (n int, full bool) {
+	samples := 0
 	for i, r := range rows {
-		if i == groupRows || i > 0 && r.start-rows[0].start >= groupSpan {
-			return i
+		if i > 0 && (samples+int(r.samples) > groupSamples || r.start-rows[0].start >= groupSpan) {
+			return i, true
+		}
+		samples += int(r.samples)
+		if i+1 == groupRows || samples >= groupSamples {
+			return i + 1, true
 		}
 	}
-	return len(rows)
+	return len(rows), false
 }
 
 // memory is about what the head takes.

@@ -165,6 +165,11 @@ func (g *keyGeneration) merge(r *keyRuns) {
 	g.who, g.lo, g.n = slices.Clip(out.who), slices.Clip(out.lo), slices.Clip(out.n)
 }
 
+// keyHalves splits a key as agents make it: who, and which in sequence.
+func keyHalves(k inquest.Key) (who, seq uint64) {
+	return binary.BigEndian.Uint64(k[:8]), binary.BigEndian.Uint64(k[8:])
+}
+
 // keyRuns are runs of keys, see keyGeneration.
 type keyRuns struct {
 	who, lo []uint64

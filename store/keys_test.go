@@ -58,6 +58,7 @@ func TestIdempotency(t *testing.T) {
 		if _, seen, err := s.Seen(key(99), 1); seen || err != nil {
 			t.Fatalf("%s: seen %v, %v", when, seen, err)
 		}
+		waitReady(t, s) // keys are known before the profiles are back
 		if got := stored(t, s); len(got) != len(first) {
 			t.Fatalf("%s: %d profiles", when, len(got))
 		}

@@ -114,7 +114,7 @@ const (
 // Limits on what is believed of stored bytes, so that damaged ones cannot make
 // a reader allocate without bound.
 const (
-	maxStreamBytes = 1 << 28 // of one stored stream, unpacked
+	maxStreamBytes = 1 << 30 // of one stored stream, unpacked
 	maxIndexBytes  = 1 << 26 // of a log frame's index
 	maxListBytes   = 1 << 28 // of a block's listing
 )

@@ -77,6 +77,8 @@ func logHeader(number uint64) []byte {
 	return binary.LittleEndian.AppendUint32(b, checksum(b))
 }
 
+var errVersion = errors.New("written by a program of format version")
+
 // readLogHeader returns the file number of a header.
 func readLogHeader(b []byte) (uint64, error) {
 	switch {
@@ -87,7 +89,7 @@ func readLogHeader(b []byte) (uint64, error) {
 	case checksum(b[:16]) != binary.LittleEndian.Uint32(b[16:]):
 		return 0, errors.New("header is damaged")
 	case binary.LittleEndian.Uint32(b[4:]) != formatVersion:
-		return 0, fmt.Errorf("version %d, this program reads %d", binary.LittleEndian.Uint32(b[4:]), formatVersion)
+		return 0, fmt.Errorf("%w %d, this one reads %d", errVersion, binary.LittleEndian.Uint32(b[4:]), formatVersion)
 	}
 	return binary.LittleEndian.Uint64(b[8:]), nil
 }
@@ -220,31 +222,33 @@ func (l *logSet) note(f *logFile, epoch uint64) {
 	l.mu.Unlock()
 }
 
-// release forgets closed epochs and deletes the files that no open one needs
-// and that mayDelete allows.
+// release forgets closed epochs and deletes the oldest files, as far as no
+// open epoch needs them and mayDelete allows. A file in the middle stays, so
+// that commits are numbered without a gap. A file counts as there until its
+// deletion is durable: the catalog forgets closed epochs after that.
 func (l *logSet) release(closed []uint64, mayDelete func(number uint64) bool) error {
 	l.mu.Lock()
-	var gone []*logFile
-	keep := l.files[:0]
+	defer l.mu.Unlock()
 	for _, f := range l.files {
 		for _, e := range closed {
 			delete(f.epochs, e)
 		}
-		if len(f.epochs) == 0 && f != l.active && mayDelete(f.number) {
-			gone = append(gone, f)
-		} else {
-			keep = append(keep, f)
-		}
 	}
-	l.files = keep
-	l.mu.Unlock()
-	var first error
-	for _, f := range gone {
-		if err := l.ops.Remove(f.path); err != nil && first == nil {
-			first = fmt.Errorf("remove log file: %w", err)
+	n := 0
+	for n < len(l.files) && len(l.files[n].epochs) == 0 && l.files[n] != l.active && mayDelete(l.files[n].number) {
+		if err := l.ops.Remove(l.files[n].path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove log file: %w", err)
 		}
+		n++
 	}
-	return first
+	if n == 0 {
+		return nil
+	}
+	if err := l.ops.SyncDir(l.dir); err != nil {
+		return fmt.Errorf("sync log directory: %w", err)
+	}
+	l.files = slices.Clone(l.files[n:])
+	return nil
 }
 
 // lowest is the number of the oldest file there is.

@@ -23,7 +23,7 @@ type replay struct {
 	frames    []framePlace
 	baselines map[string]framePlace // newest frame with a cumulative state of that name
 	last      uint64                // number of the newest frame
-	total     int64                 // bytes of frames
+	total     atomic.Int64          // bytes of frames
 	done      atomic.Int64          // of them replayed
 	heads     map[uint64]*head
 	broken    map[uint64]bool      // epochs that lost a record others build on
@@ -60,13 +60,11 @@ func (r *replay) scanFile(ctx context.Context, lf *logFile) error {
 	if err == nil {
 		_, err = readLogHeader(head)
 	}
-	if err != nil {
-		if lf.size > logHeaderSize { // else it was being created when the power went
-			r.s.quarantineLog(fmt.Sprintf("%08d%s: %v", lf.number, logSuffix, err))
-		}
-		if !errors.Is(err, errShort) && head != nil && string(head[:4]) == magicLogFile && head[4] != formatVersion {
-			return fmt.Errorf("log file %s: %w", lf.path, err)
-		}
+	switch {
+	case errors.Is(err, errVersion):
+		return fmt.Errorf("log file %s: %w", lf.path, err)
+	case err != nil && lf.size > logHeaderSize: // else the power went while it was created
+		r.s.quarantineLog(fmt.Sprintf("%08d%s: %v", lf.number, logSuffix, err))
 	}
 	for at := int64(logHeaderSize); at < lf.size; {
 		if err := ctx.Err(); err != nil {
@@ -76,7 +74,7 @@ func (r *replay) scanFile(ctx context.Context, lf *logFile) error {
 		if err != nil {
 			next := findFrame(w, at+1)
 			if next < 0 {
-				r.s.o.Logger.Info("log tail cut off", "file", lf.path, inquest.LogBytes, lf.size-at)
+				r.s.o.Logger.Warn("log tail cut off", "file", lf.path, inquest.LogBytes, lf.size-at)
 				return nil
 			}
 			r.s.quarantineLog(fmt.Sprintf("%08d%s: bytes %d to %d cannot be read", lf.number, logSuffix, at, next))
@@ -116,7 +114,7 @@ func (r *replay) takeFrame(lf *logFile, at int64, fr *frame) {
 	}
 	if open {
 		r.frames = append(r.frames, place)
-		r.total += fr.size
+		r.total.Add(fr.size)
 	}
 }
 
@@ -335,10 +333,10 @@ func (s *Store) inBlocks(key inquest.Key) bool {
 
 // progress says how far the replay is, 0 to 1.
 func (r *replay) progress() float64 {
-	if r.total == 0 {
+	if r.total.Load() == 0 {
 		return 0
 	}
-	return float64(r.done.Load()) / float64(r.total)
+	return float64(r.done.Load()) / float64(r.total.Load())
 }
 
 // start does what Open leaves for later.
@@ -372,7 +370,7 @@ func (s *Store) start(ctx context.Context, r *replay) {
 	s.replayed.Store(true)
 	r.heads, r.keys, r.w = nil, nil, nil
 	if len(r.frames) > 0 {
-		s.o.Logger.Info("log replayed", inquest.LogBytes, r.total, "frames", len(r.frames), inquest.LogDur, time.Since(began))
+		s.o.Logger.Info("log replayed", inquest.LogBytes, r.total.Load(), "frames", len(r.frames), inquest.LogDur, time.Since(began))
 	}
 	if err := s.releaseLog(nil); err != nil {
 		s.warn("remove log files", err)

@@ -111,6 +111,9 @@ func (w *grouper) heapColumns(g *group, t *tables, rows []*row, col int) bool {
 			return false
 		}
 	}
+	if !w.looksCounted(t, rate, col) {
+		return false
+	}
 	objects, bytes := w.samples.vals[col], w.samples.vals[col+1]
 	w.counts, w.rest, w.restBytes = w.counts[:0], w.rest[:0], w.restBytes[:0]
 	near := 0
@@ -149,6 +152,29 @@ func (w *grouper) heapColumns(g *group, t *tables, rows []*row, col int) bool {
 	w.raw = append(append(w.raw[:0], valuesCountBytes), w.restBytes...)
 	g.streams = append(g.streams, w.pk.stream(columnStream(col+1, streamValues), w.raw))
 	return true
+}
+
+// looksCounted tries some of the pairs, since trying all costs more than
+// packing them the other way.
+func (w *grouper) looksCounted(t *tables, rate int64, col int) bool {
+	const probes = 128
+	near, tried := 0, 0
+	for i := 0; i < len(w.order); i += max(1, len(w.order)/probes) {
+		k := w.order[i]
+		objects, bytes := w.samples.vals[col][k], w.samples.vals[col+1][k]
+		if objects == 0 && bytes == 0 {
+			continue
+		}
+		size := allocationSize(t, w.samples.ids[k])
+		scale := heapScale(size, rate)
+		n := countOf(objects, bytes, size, scale)
+		a, b := objects-scaled(n, scale), bytes-scaledBytes(n, size, scale)
+		tried++
+		if a >= -1 && a <= 1 && b >= -1 && b <= 1 {
+			near++
+		}
+	}
+	return near*4 >= tried*3
 }
 
 // scales reads the size of each series of a group and its scale.

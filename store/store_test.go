@@ -225,13 +225,21 @@ func exported(tb testing.TB, s *store.Store) map[string]*pprof.Profile {
 }
 
 // TestLossless stores the whole corpus and compares what comes out, from
-// heads and from blocks, with google/pprof's view of what went in.
+// heads, from blocks and from a replayed log, with google/pprof's view of what
+// went in.
 func TestLossless(t *testing.T) {
-	for _, flush := range []bool{false, true} {
-		t.Run(fmt.Sprintf("flush=%v", flush), func(t *testing.T) {
-			s := open(t, t.TempDir())
+	for _, from := range []string{"head", "block", "log"} {
+		t.Run(from, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
 			appendCorpus(t, s)
-			if flush {
+			switch from {
+			case "log":
+				cut := copyDir(t, dir)
+				_ = s.Close()
+				s = open(t, cut)
+				waitReady(t, s)
+			case "block":
 				if err := s.Flush(context.Background()); err != nil {
 					t.Fatal(err)
 				}

@@ -239,43 +239,50 @@ func (s *Store) Find(ctx context.Context, id string) (v *View, section, row int,
 			v = nil
 		}
 	}()
-	for _, p := range v.Parts {
-		section, row, ok, err := p.find(ctx, key)
-		if err != nil {
-			return v, 0, 0, err
-		}
-		if ok {
-			v.Parts = []*Part{p}
-			return v, section, row, nil
-		}
+	p, section, row, err := v.find(ctx, key)
+	if err != nil {
+		return v, 0, 0, err
 	}
-	if v.Incomplete {
+	if p == nil && v.Incomplete {
 		return v, 0, 0, inquest.Errorf(inquest.ErrUnavailable, "profile %s is not there yet: the log is still being replayed", id)
 	}
-	return v, 0, 0, inquest.Errorf(inquest.ErrNotFound, "there is no profile %s", id)
+	if p == nil {
+		return v, 0, 0, inquest.Errorf(inquest.ErrNotFound, "there is no profile %s", id)
+	}
+	v.Parts = []*Part{p}
+	return v, section, row, nil
 }
 
-// find looks for a key among the part's rows.
-func (p *Part) find(ctx context.Context, key inquest.Key) (section, row int, ok bool, err error) {
-	if p.block != nil {
-		k, err := p.block.findKey(p.s.pk, key)
-		if err != nil {
-			return 0, 0, false, p.damaged(err)
+// find looks for a key in the view; p is nil if it is not there.
+func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row int, err error) {
+	at := map[*block]int{} // part that has the key, of blocks that have it
+	for _, b := range v.blocks {
+		if len(v.Parts) == 0 {
+			break
 		}
-		if k == nil || int(k.part) != p.index {
-			return 0, 0, false, nil
+		k, err := b.findKey(v.Parts[0].s.pk, key)
+		if err != nil {
+			return nil, 0, 0, inquest.Errorf(inquest.ErrUnavailable, "look for key in block %s: %w", b.info.id, err)
+		}
+		if k != nil {
+			at[b] = int(k.part)
 		}
 	}
-	for i := range p.sections {
-		rows, err := p.Rows(ctx, i)
-		if err != nil {
-			return 0, 0, false, err
+	for _, p := range v.Parts {
+		if part, ok := at[p.block]; p.block != nil && (!ok || part != p.index) {
+			continue
 		}
-		if r := slices.Index(rows.Key, key); r >= 0 {
-			return i, r, true, nil
+		for i := range p.sections {
+			rows, err := p.Rows(ctx, i)
+			if err != nil {
+				return nil, 0, 0, err
+			}
+			if r := slices.Index(rows.Key, key); r >= 0 {
+				return p, i, r, nil
+			}
 		}
 	}
-	return 0, 0, false, nil
+	return nil, 0, 0, nil
 }
 
 // ServiceInfo says what there is of one service.

@@ -221,7 +221,11 @@ func linked(result *inquest.CommandResult, kind inquest.Kind) *profileDone {
 	if result.Kind != "" {
 		kind = result.Kind
 	}
-	q := url.Values{"type": {inquest.DefaultType(kind)}}
+	typ := inquest.TypeOf(kind, inquest.DefaultType(kind), "")
+	q := url.Values{"type": {typ.Name}}
+	if typ.Temporality == inquest.Instant {
+		q.Set("agg", "last") // an average over the moments around one snapshot says nothing
+	}
 	if result.Service != "" {
 		q.Set("query", inquest.Labels{{Name: inquest.LabelService, Value: result.Service}}.String())
 	}

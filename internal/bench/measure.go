@@ -19,12 +19,17 @@ import (
 	"github.com/google/pprof/profile"
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/goinquest/inquest/internal/corpus"
 	"github.com/goinquest/inquest/internal/fleet"
 	"github.com/goinquest/inquest/internal/proc"
 )
 
-// flameService is the service whose flame graph is timed.
-const flameService = "svc-0"
+// The flame graph that is timed is that of one service with the CPU profiles
+// of the corpus as they are, over and over.
+const (
+	flameService  = "corpus"
+	flameProfiles = 1000
+)
 
 func measure(ctx context.Context, o options, dir string, stderr io.Writer) (*result, error) {
 	items, err := makeItems(o, stderr)
@@ -38,11 +43,12 @@ func measure(ctx context.Context, o options, dir string, stderr io.Writer) (*res
 	if res.GunzipMillis, err = gunzipCost(items); err != nil {
 		return nil, err
 	}
-	total, n, pprofMillis, err := pprofMerge(items)
-	if err != nil {
+	flame := flameItems(items[0].Start)
+	var total int64
+	if total, res.PprofMillis, err = pprofMerge(flame); err != nil {
 		return nil, err
 	}
-	res.PprofMillis, res.FlameProfiles = pprofMillis, n
+	res.FlameProfiles = int64(len(flame))
 
 	bin := o.collector
 	if bin == "" {
@@ -51,7 +57,10 @@ func measure(ctx context.Context, o options, dir string, stderr io.Writer) (*res
 			return nil, err
 		}
 	}
-	data := filepath.Join(dir, "data")
+	data := o.data
+	if data == "" {
+		data = filepath.Join(dir, "data")
+	}
 	addr, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
@@ -64,26 +73,31 @@ func measure(ctx context.Context, o options, dir string, stderr io.Writer) (*res
 	if err := load(ctx, o, c, items, res, stderr); err != nil {
 		return nil, err
 	}
-	got := 0.0
-	if res.FlameMillis, got, err = flameGraph(ctx, c.URL, items, n); err != nil {
-		return nil, err
-	}
-	res.FlameEqual = got == float64(total)
 	if res.PeakRSS, err = c.PeakRSS(); err != nil {
 		return nil, err
 	}
+	for i := range flame {
+		if err := post(ctx, http.DefaultClient, c.URL, &flame[i]); err != nil {
+			return nil, err
+		}
+	}
+	got := 0.0
+	if res.FlameMillis, got, err = flameGraph(ctx, c.URL, flame); err != nil {
+		return nil, err
+	}
+	res.FlameEqual = got == float64(total)
 	if err := c.Stop(time.Minute); err != nil {
 		return nil, err
 	}
 	if res.RawBytes, err = blockBytes(data); err != nil {
 		return nil, err
 	}
-	res.RawBytes /= float64(len(items))
+	res.RawBytes /= float64(len(items) + len(flame))
 
 	if c, err = proc.StartCollector(ctx, stderr, bin, addr, data); err != nil {
 		return nil, err
 	}
-	if res.FlameBlockMillis, got, err = flameGraph(ctx, c.URL, items, n); err != nil {
+	if res.FlameBlockMillis, got, err = flameGraph(ctx, c.URL, flame); err != nil {
 		return nil, err
 	}
 	res.FlameEqual = res.FlameEqual && got == float64(total)
@@ -108,12 +122,12 @@ func makeItems(o options, stderr io.Writer) ([]fleet.Item, error) {
 }
 
 // gunzipCost is the CPU time to decompress a body with klauspost/compress, in
-// ms, mean over every tenth body.
+// ms, mean over every seventh body.
 func gunzipCost(items []fleet.Item) (float64, error) {
 	var z gzip.Reader
 	var out bytes.Buffer
 	begin, n := selfCPU(), 0
-	for i := 0; i < len(items); i += 10 {
+	for i := 0; i < len(items); i += 7 { // 7: all kinds, services and instances
 		out.Reset()
 		if err := z.Reset(bytes.NewReader(items[i].Body)); err != nil {
 			return 0, err
@@ -126,31 +140,39 @@ func gunzipCost(items []fleet.Item) (float64, error) {
 	return (selfCPU() - begin).Seconds() * 1000 / float64(n), nil
 }
 
-// pprofMerge parses and merges the CPU profiles of flameService as `go tool
-// pprof` would, and returns the total cpu ns, how many there were, and the
-// wall time in ms.
-func pprofMerge(items []fleet.Item) (total, n int64, millis float64, err error) {
+// flameItems are the profiles of flameService, one a minute.
+func flameItems(from time.Time) []fleet.Item {
+	bodies := corpus.Load("cpu")
+	items := make([]fleet.Item, flameProfiles)
+	for i := range items {
+		start := from.Add(time.Duration(i) * time.Second * 30)
+		items[i] = fleet.Item{
+			Service: flameService, Instance: "host-0:8080", Process: "boot-0:1:1", Kind: "cpu",
+			Start: start, End: start.Add(5 * time.Second), Body: bodies[i%len(bodies)].Data,
+		}
+	}
+	return items
+}
+
+// pprofMerge parses and merges profiles as `go tool pprof` would, and returns
+// the total cpu ns and the wall time in ms.
+func pprofMerge(items []fleet.Item) (total int64, millis float64, err error) {
 	begin := time.Now()
-	var ps []*profile.Profile
-	for _, it := range items {
-		if it.Service != flameService || it.Kind != "cpu" {
-			continue
+	ps := make([]*profile.Profile, len(items))
+	for i, it := range items {
+		if ps[i], err = profile.ParseData(it.Body); err != nil {
+			return 0, 0, err
 		}
-		p, err := profile.ParseData(it.Body)
-		if err != nil {
-			return 0, 0, 0, err
-		}
-		ps = append(ps, p)
 	}
 	m, err := profile.Merge(ps)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, err
 	}
 	millis = time.Since(begin).Seconds() * 1000
 	for _, s := range m.Sample {
 		total += s.Value[1]
 	}
-	return total, int64(len(ps)), millis, nil
+	return total, millis, nil
 }
 
 // load sends all items and records rate, latency and the collector's CPU.
@@ -233,9 +255,9 @@ func post(ctx context.Context, client *http.Client, base string, it *fleet.Item)
 	return nil
 }
 
-// flameGraph asks 21 times and returns the median time in ms and the total.
-// The answer must cover n profiles.
-func flameGraph(ctx context.Context, base string, items []fleet.Item, n int64) (millis, total float64, err error) {
+// flameGraph asks for the flame graph of items 21 times and returns the median
+// time in ms and the total. The answer must cover them all.
+func flameGraph(ctx context.Context, base string, items []fleet.Item) (millis, total float64, err error) {
 	q := url.Values{
 		"query": {`{service="` + flameService + `"}`}, "type": {"cpu"}, "max_nodes": {"8192"},
 		"from":  {items[0].Start.Add(-time.Minute).UTC().Format(time.RFC3339)},
@@ -265,8 +287,8 @@ func flameGraph(ctx context.Context, base string, items []fleet.Item, n int64) (
 		if err := json.Unmarshal(body, &a); err != nil || resp.StatusCode != http.StatusOK {
 			return 0, 0, fmt.Errorf("flame graph: %s: %.200s", resp.Status, body)
 		}
-		if a.Coverage.Profiles != n {
-			return 0, 0, fmt.Errorf("flame graph covers %d profiles, %d were acknowledged", a.Coverage.Profiles, n)
+		if a.Coverage.Profiles != int64(len(items)) {
+			return 0, 0, fmt.Errorf("flame graph covers %d profiles, %d were acknowledged", a.Coverage.Profiles, len(items))
 		}
 		total = a.Total
 	}

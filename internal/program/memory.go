@@ -28,6 +28,15 @@ func LimitMemory(ofGroup, ofMachine int64) int64 {
 	return limit
 }
 
+// CollectGarbage lets the heap grow by percent of what is live before garbage
+// is collected, for a program that would rather spend a little processor time
+// than as much memory again. GOGC, if set, wins.
+func CollectGarbage(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
+
 // memoryLimit reads /proc and /sys below root.
 func memoryLimit(root fs.FS, ofGroup, ofMachine int64) int64 {
 	limit := int64(math.MaxInt64)

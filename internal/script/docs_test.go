@@ -177,6 +177,23 @@ func writeCPUProfile(t *testing.T, name string) {
 	}
 }
 
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+// TestDocumentationLinks follows the links between the pages.
+func TestDocumentationLinks(t *testing.T) {
+	for _, page := range append([]string{"ARCHITECTURE.md", "CHANGELOG.md"}, pages...) {
+		data, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllSubmatch(data, -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(page), string(m[1]))); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+			}
+		}
+	}
+}
+
 // TestDocumentationOutput compares blocks that say they are the output of a
 // program with what it writes; -update rewrites them.
 func TestDocumentationOutput(t *testing.T) {
