@@ -18,6 +18,7 @@ lint:
 
 bench:
 	$(GO) test -run '^$$' -bench . ./...
+	$(GO) run ./internal/bench
 
 fuzz:
 	.ci/fuzz $(FUZZTIME)
