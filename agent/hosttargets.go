@@ -23,6 +23,9 @@ const (
 	shownUnreadable   = 50               // the rest is told as a number
 	shownWithoutPort  = 30 * time.Second // a program without a port is shown when it is older
 	hostItself        = "host discovery" // service of the target that says why nothing can be found
+
+	// collectorPath is the main package of the collector, which profiles itself.
+	collectorPath = "github.com/goinquest/inquest/cmd/collector"
 )
 
 // probeKey names a listening port of one process.
@@ -110,7 +113,7 @@ func (f *hostFinder) probeAll(ctx context.Context, a *Agent, conf *HostConfig, c
 	for i := range f.snap.Processes {
 		p := &f.snap.Processes[i]
 		ports := f.unprobed(p, denied)
-		if p.PID == os.Getpid() || claimed[p.ID] || len(ports) == 0 {
+		if p.PID == os.Getpid() || claimed[p.ID] || isCollector(p) || len(ports) == 0 {
 			continue
 		}
 		pending++
@@ -206,6 +209,10 @@ func (f *hostFinder) specs(a *Agent, conf *HostConfig, claimed map[string]bool, 
 	return append(out, f.unreadable(a)...)
 }
 
+// isCollector says that a process is a collector: scraped here it would count
+// twice in the fleet.
+func isCollector(p *host.Process) bool { return p.Build != nil && p.Build.Path == collectorPath }
+
 func baseName(exe string) string { return exe[strings.LastIndexByte(exe, '/')+1:] }
 
 // found is the answer of the port that serves the process's profiles.
@@ -224,6 +231,8 @@ func (f *hostFinder) whyNot(p *host.Process, denied map[int]bool, now time.Time)
 	switch {
 	case p.Problem != "":
 		return p.Problem
+	case isCollector(p):
+		return "a collector profiles itself, as service inquest-collector; name its address in scrape_configs if it runs with -self-profile=false"
 	case p.Foreign:
 		return "lives in another network namespace (a container?): run an agent in there, or name an address that is reachable from here in scrape_configs"
 	case len(p.Listeners) == 0:

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -43,7 +44,7 @@ func parseSelector(query string) (selector, error) {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "query %.200q: %w; %s", query, err, selectorExample)
 	}
 	for _, m := range ms {
-		if m.Name == labels.MetricName {
+		if m.Name == model.MetricNameLabel {
 			return nil, inquest.Errorf(inquest.ErrInvalid, "query %.200q: at character 1: %q stands where only matchers in braces can; to select a service write {service=%q}", query, m.Value, m.Value)
 		}
 	}

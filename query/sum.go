@@ -187,7 +187,7 @@ func (e *Engine) readTree(ctx context.Context, r Request, f func(s *selection, t
 	return e.readType(ctx, r, func(s *selection) error {
 		s.holds()
 		s.choose()
-		s.weigh()
+		s.weigh("")
 		t, unsymbolized, err := s.tree(ctx)
 		if err != nil {
 			return err

@@ -137,7 +137,7 @@ func (e *Engine) topOfLabel(ctx context.Context, r Request, by string, limit int
 	err = e.readType(ctx, r, func(s *selection) error {
 		s.holds()
 		s.choose()
-		s.weigh()
+		s.weigh(by)
 		sums, err := s.sums(ctx, by)
 		if err != nil {
 			return err

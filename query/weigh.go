@@ -172,8 +172,10 @@ func (a pickedRow) better(b pickedRow, agg string) bool {
 	) > 0
 }
 
-// weigh decides what values are multiplied by, holds being known.
-func (s *selection) weigh() {
+// weigh decides what values are multiplied by, holds being known. Rates are
+// scaled per service, and in a table by release per service and release: what
+// releases are compared by must not depend on how the others were profiled.
+func (s *selection) weigh(by string) {
 	seconds := s.window.Duration().Seconds()
 	switch s.agg {
 	case AggAvg:
@@ -181,23 +183,46 @@ func (s *selection) weigh() {
 			u.weighByHold(seconds)
 		}
 	case aggRate:
-		services := make(map[string]*duty)
-		for _, u := range s.units {
-			d := services[u.part.Service]
-			if d == nil {
-				d = &duty{}
-				services[u.part.Service] = d
-			}
-			for i, row := range u.picked {
-				d.add(u.rows.End[row]-u.rows.Start[row], u.hold[i])
-			}
-		}
-		for _, u := range s.units {
-			u.weight = services[u.part.Service].factor() / seconds
-		}
+		s.weighByDuty(by, seconds)
 	default:
 		for _, u := range s.units {
 			u.weight = 1
+		}
+	}
+}
+
+// dutyKey names what shares one factor; release is empty unless asked for.
+type dutyKey struct{ service, release string }
+
+// weighByDuty weighs rows by present ÷ observed ÷ window.
+func (s *selection) weighByDuty(by string, seconds float64) {
+	key := func(u *unit, row int32) dutyKey {
+		k := dutyKey{service: u.part.Service}
+		if by == ByRelease {
+			k.release = u.sets[u.rows.LabelSet[row]].labels.Get(inquest.LabelRelease)
+		}
+		return k
+	}
+	duties := make(map[dutyKey]*duty)
+	for _, u := range s.units {
+		for i, row := range u.picked {
+			k := key(u, row)
+			d := duties[k]
+			if d == nil {
+				d = &duty{}
+				duties[k] = d
+			}
+			d.add(u.rows.End[row]-u.rows.Start[row], u.hold[i])
+		}
+	}
+	for _, u := range s.units {
+		if by != ByRelease {
+			u.weight = duties[dutyKey{service: u.part.Service}].factor() / seconds
+			continue
+		}
+		u.weights = make([]float64, len(u.picked))
+		for i, row := range u.picked {
+			u.weights[i] = duties[key(u, row)].factor() / seconds
 		}
 	}
 }

@@ -73,7 +73,6 @@ type record struct {
 	marks    marks // of the dictionary after this record
 	name     string
 	baseline []byte
-	arrived  time.Time
 	bytes    int64 // its share of the log
 	err      error
 	done     chan struct{}

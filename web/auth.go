@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -89,7 +90,7 @@ const keyPrincipal = "principal" // in the echo context
 type auth struct {
 	now    func() time.Time
 	secure bool // cookies over TLS only
-	tokens []knownToken
+	tokens atomic.Pointer[[]knownToken]
 
 	mu       sync.Mutex
 	sessions map[[sha256.Size]byte]session // by hash of the cookie's value
@@ -102,17 +103,27 @@ type knownToken struct {
 
 func newAuth(o Options) (*auth, error) {
 	a := &auth{now: o.Now, secure: o.TLSCertFile != "", sessions: map[[sha256.Size]byte]session{}}
-	for i, t := range o.Tokens {
+	return a, a.set(o.Tokens)
+}
+
+// set replaces the tokens; with an error the old ones stay. Whoever is logged
+// in must log in again.
+func (a *auth) set(tokens []Token) error {
+	known := make([]knownToken, len(tokens))
+	for i, t := range tokens {
 		if t.Name == "" {
-			return nil, inquest.Errorf(inquest.ErrInvalid, "token %d has no name", i+1)
+			return inquest.Errorf(inquest.ErrInvalid, "token %d has no name", i+1)
 		}
-		k, err := t.known()
-		if err != nil {
-			return nil, err
+		var err error
+		if known[i], err = t.known(); err != nil {
+			return err
 		}
-		a.tokens = append(a.tokens, k)
 	}
-	return a, nil
+	a.tokens.Store(&known)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.sessions)
+	return nil
 }
 
 // known checks a token's configuration.
@@ -135,16 +146,16 @@ func (t *Token) known() (knownToken, error) {
 }
 
 // open says that no token is configured: everybody may do everything.
-func (a *auth) open() bool { return len(a.tokens) == 0 }
+func (a *auth) open() bool { return len(*a.tokens.Load()) == 0 }
 
 // token returns who has a token, nil if nobody has.
 func (a *auth) token(token string) *principal {
 	h := sha256.Sum256([]byte(token))
 	var who *principal
-	for i := range a.tokens {
+	for _, t := range *a.tokens.Load() {
 		// All are compared, so that the time does not tell which one came near.
-		if subtle.ConstantTimeCompare(h[:], a.tokens[i].hash[:]) == 1 {
-			who = a.tokens[i].who
+		if subtle.ConstantTimeCompare(h[:], t.hash[:]) == 1 {
+			who = t.who
 		}
 	}
 	return who

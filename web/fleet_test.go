@@ -105,7 +105,7 @@ func TestProfileTarget(t *testing.T) {
 		t.Fatalf("profile: %s %s", a.Status, a.body)
 	}
 	if got.Profile != "k-1" || got.ProfileURL != "/api/v1/profile?id=k-1" ||
-		got.Link != "/explore?"+values("from", "2026-11-21T11:59:59Z", "query", `{service="shop"}`, "type", "inuse_space", "until", "2026-11-21T12:00:02Z") {
+		got.Link != "/explore?"+values("agg", "last", "from", "2026-11-21T11:59:59Z", "query", `{service="shop"}`, "type", "inuse_space", "until", "2026-11-21T12:00:02Z") {
 		t.Errorf("answer = %+v", got)
 	}
 	if log := w.log.String(); !strings.Contains(log, "audit") || !strings.Contains(log, "target=t1") {

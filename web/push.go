@@ -36,11 +36,15 @@ func (s *Server) pushProfile(c echo.Context) error {
 func (s *Server) push(c echo.Context) (*ingest.Push, error) {
 	p := s.params(c, "service", "instance", "release", "build", "process", "kind", "type", "temporality", "start", "end", "interval", labelPrefix)
 	h := c.Request().Header
+	sent := sentAt(p, h)
+	if !sent.IsZero() {
+		p.now = sent // relative times are by the sender's clock, as all it says
+	}
 	push := &ingest.Push{
 		Service: p.text("service"), Instance: p.text("instance"), Release: p.text("release"), Build: p.text("build"), Process: p.text("process"),
 		Kind: p.text("kind"), Temporality: p.text("temporality"),
 		Start: p.time("start", time.Time{}), End: p.time("end", time.Time{}), Interval: p.duration("interval", 0),
-		Key: h.Get(inquest.HeaderIdempotencyKey), Encoding: strings.ToLower(h.Get(echo.HeaderContentEncoding)),
+		Key: h.Get(inquest.HeaderIdempotencyKey), SentAt: sent, Encoding: strings.ToLower(h.Get(echo.HeaderContentEncoding)),
 	}
 	if push.Kind == "" {
 		push.Kind = p.text("type")
@@ -58,15 +62,21 @@ func (s *Server) push(c echo.Context) (*ingest.Push, error) {
 		}
 		push.Labels[label] = p.text(name)
 	}
-	if v := h.Get(inquest.HeaderSentAt); v != "" {
-		t, err := time.Parse(time.RFC3339Nano, v)
-		if err != nil {
-			p.fail(inquest.Errorf(inquest.ErrInvalid, "header %s: %.60q is not a time in RFC 3339, as 2026-11-21T15:04:05.123456789Z", inquest.HeaderSentAt, v))
-		}
-		push.SentAt = t
-	}
 	if strings.HasPrefix(h.Get(echo.HeaderContentType), "multipart/") {
 		p.fail(inquest.Errorf(inquest.ErrInvalid, "the body is a form (%s): send the pprof itself as the body, as curl --data-binary @FILE does", h.Get(echo.HeaderContentType)))
 	}
 	return push, p.err()
+}
+
+// sentAt is the sender's clock when it sent, zero if it does not say.
+func sentAt(p *params, h http.Header) time.Time {
+	v := h.Get(inquest.HeaderSentAt)
+	if v == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339Nano, v)
+	if err != nil {
+		p.fail(inquest.Errorf(inquest.ErrInvalid, "header %s: %.60q is not a time in RFC 3339, as 2026-11-21T15:04:05.123456789Z", inquest.HeaderSentAt, v))
+	}
+	return t
 }

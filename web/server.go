@@ -192,6 +192,11 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
+// SetTokens replaces the tokens by those of a changed configuration and ends
+// all logins. With an error the old ones stay. The caller has asked
+// CheckExposure before.
+func (s *Server) SetTokens(tokens []Token) error { return s.auth.set(tokens) }
+
 // Reload reads the TLS files again. On an error the old certificate stays in
 // use.
 func (s *Server) Reload() error {

@@ -120,7 +120,6 @@ func natsLoad(ctx context.Context, t *testing.T, addr string) {
 type kept struct {
 	mu     sync.Mutex
 	bodies [][]byte
-	first  time.Time
 }
 
 // TestFindsThirdPartyServer runs a server that knows nothing of us, and an
@@ -136,7 +135,7 @@ func TestFindsThirdPartyServer(t *testing.T) {
 	// As without a file, except that other Go programs of the machine, which
 	// are none of a test's business, are left alone.
 	config := agent.DefaultConfig()
-	config.Host.AllowNames = []string{"nats-server"}
+	config.Host.AllowNames = []string{"nats-server", "collector"}
 	var cpu kept
 	a, err := agent.New(agent.Options{
 		Collector: c.URL, SpoolDir: t.TempDir(), Config: config,
@@ -168,6 +167,9 @@ func TestFindsThirdPartyServer(t *testing.T) {
 			return err
 		}
 		for _, v := range found.Values {
+			if v.Service == "collector" && (v.State != inquest.TargetSkipped || !strings.Contains(v.Reason, "profiles itself")) {
+				t.Errorf("a collector is %s: %s", v.State, v.Reason)
+			}
 			if v.Service == "nats-server" && v.State != inquest.TargetSkipped {
 				target, by = v.Target, v.Agent
 				return nil

@@ -363,6 +363,9 @@ func FuzzNearest(f *testing.F) {
 	f.Add("listne", "listen")
 	f.Add("", "x")
 	f.Fuzz(func(t *testing.T, word, name string) {
+		if len(word) > 64 || len(name) > 64 {
+			return // the time is the product of the lengths, and keys are short
+		}
 		if got := settings.Nearest(word, []string{name}); got != "" && got != name {
 			t.Errorf("Nearest(%q, %q) = %q", word, name, got)
 		}
