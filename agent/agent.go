@@ -101,6 +101,7 @@ type Agent struct {
 	targets   map[string]*target
 	running   bool
 	stopping  bool
+	looking   bool // nothing is scraped, see Look
 
 	scrapeCtx  context.Context // of everything that takes profiles
 	stopScrape context.CancelFunc
@@ -121,17 +122,10 @@ func New(o Options) (*Agent, error) {
 	if o.SpoolDir == "" {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "no spool directory is given")
 	}
-	conf, err := o.Config.checked()
+	a, err := newAgent(o)
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{
-		opts: o, log: o.Logger, now: o.Now, host: o.Host, userAgent: userAgentName + o.Version, config: conf,
-		metrics: newMetrics(), self: newSelfIdentity(), selfClient: newTargetClient(selfTransport{}, nil),
-		light: make(chan struct{}, lightAtOnce), doubtful: make(chan struct{}, doubtfulAtOnce), cpu: keyedLocks{locks: map[string]*keyedLock{}},
-		dirty: make(chan struct{}, 1), cums: map[string]*cumulative{}, targets: map[string]*target{},
-	}
-	a.defaults()
 	if a.codecs, err = newCodecs(o.Limits); err != nil {
 		return nil, err
 	}
@@ -159,6 +153,22 @@ func New(o Options) (*Agent, error) {
 	if a.unregister, err = a.register(o.Registerer); err != nil {
 		return nil, cmp.Or(err, a.spool.Close())
 	}
+	return a, nil
+}
+
+// newAgent makes the part of an agent that finds targets.
+func newAgent(o Options) (*Agent, error) {
+	conf, err := o.Config.checked()
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		opts: o, log: o.Logger, now: o.Now, host: o.Host, userAgent: userAgentName + o.Version, config: conf,
+		metrics: newMetrics(), self: newSelfIdentity(), selfClient: newTargetClient(selfTransport{}, nil),
+		light: make(chan struct{}, lightAtOnce), doubtful: make(chan struct{}, doubtfulAtOnce), cpu: keyedLocks{locks: map[string]*keyedLock{}},
+		dirty: make(chan struct{}, 1), cums: map[string]*cumulative{}, targets: map[string]*target{},
+	}
+	a.defaults()
 	return a, nil
 }
 

@@ -53,6 +53,16 @@ func (a *Agent) newDiscovery(conf Config) (*discovery, error) {
 
 func (d *discovery) start(ctx context.Context, a *Agent) error {
 	ctx, d.cancel = context.WithCancel(ctx)
+	if err := d.watchFiles(ctx, a); err != nil {
+		return err
+	}
+	d.wg.Go(func() { d.run(ctx, a) })
+	return nil
+}
+
+// watchFiles begins to read the files that name targets. After an error
+// everything is stopped.
+func (d *discovery) watchFiles(ctx context.Context, a *Agent) error {
 	for _, j := range d.jobs {
 		for _, sd := range j.conf.FileSDConfigs {
 			if err := j.files.watch(ctx, &d.wg, sd, a); err != nil {
@@ -61,7 +71,6 @@ func (d *discovery) start(ctx context.Context, a *Agent) error {
 			}
 		}
 	}
-	d.wg.Go(func() { d.run(ctx, a) })
 	return nil
 }
 
@@ -256,6 +265,8 @@ func (a *Agent) apply(ctx context.Context, specs []*spec, complete bool) {
 		t = newTarget(s)
 		a.targets[id] = t
 		a.log.Info("target found", inquest.LogTarget, id, inquest.LogService, s.service, "instance", s.instance, "source", s.source, "skipped", s.skip)
-		a.runTarget(t)
+		if !a.looking {
+			a.runTarget(t)
+		}
 	}
 }

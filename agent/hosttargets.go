@@ -43,6 +43,8 @@ type hostFinder struct {
 	probed  map[probeKey]probeResult
 	seen    map[string]time.Time // when a process was first seen
 	client  *http.Client
+
+	exhausted bool // the newest round asked as many ports as one may
 }
 
 // newHostFinder makes the finder of a configuration. What the one before it
@@ -128,6 +130,7 @@ func (f *hostFinder) probeAll(ctx context.Context, a *Agent, conf *HostConfig, c
 			f.probed[k] = r
 		}
 	}
+	f.exhausted = len(budget) == cap(budget)
 }
 
 // unprobed lists the ports of a process that may and should be asked; none

@@ -4,15 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent"
@@ -31,7 +27,7 @@ func runTargets(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	o.finish()
-	targets, err := look(ctx, o)
+	targets, err := agent.Look(ctx, agent.Options{Host: o.Hostname, Config: o.Config})
 	if err != nil {
 		return o.usage(err)
 	}
@@ -43,83 +39,6 @@ func runTargets(ctx context.Context, args []string, stdout io.Writer) error {
 		}{targets})
 	}
 	return writeTargets(stdout, targets)
-}
-
-// How long look waits for targets to stop appearing, and at most.
-const (
-	lookQuiet = 1500 * time.Millisecond
-	lookMost  = 15 * time.Second
-)
-
-// look runs an agent that can ask ports for /debug/pprof/ and do nothing else,
-// until no more targets appear.
-func look(ctx context.Context, o *options) ([]inquest.Target, error) {
-	dir, err := os.MkdirTemp("", "inquest-targets-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	a, err := agent.New(agent.Options{
-		Collector:       "http://nowhere",
-		HTTPClient:      &http.Client{Transport: refuse{}},
-		SpoolDir:        dir,
-		Host:            o.Hostname,
-		Config:          o.Config,
-		TargetTransport: probeOnly{http.DefaultTransport},
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer a.Stop(ctx)
-	if err := a.Start(ctx); err != nil {
-		return nil, err
-	}
-	var targets []inquest.Target
-	for began, changed := time.Now(), time.Now(); time.Since(changed) < lookQuiet && time.Since(began) < lookMost; {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-		if next := a.Targets(); !slices.EqualFunc(targets, next, sameTarget) {
-			targets, changed = next, time.Now()
-		}
-	}
-	for i, t := range targets {
-		// What became of scrapes says nothing here: they were refused.
-		targets[i].Scrapes = nil
-		if t.State != inquest.TargetSkipped {
-			targets[i].State, targets[i].Reason = inquest.TargetPending, ""
-		}
-	}
-	return targets, nil
-}
-
-func sameTarget(a, b inquest.Target) bool {
-	return a.ID == b.ID && a.URL == b.URL && a.Process == b.Process
-}
-
-// refuse is a way to nowhere.
-type refuse struct{}
-
-var errDryRun = errors.New("nothing is sent in a dry run")
-
-func (refuse) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body != nil {
-		r.Body.Close()
-	}
-	return nil, errDryRun
-}
-
-// probeOnly lets through what asks whether a port serves profiles, not what
-// takes one.
-type probeOnly struct{ http.RoundTripper }
-
-func (p probeOnly) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !strings.HasSuffix(r.URL.Path, "/debug/pprof/") {
-		return refuse{}.RoundTrip(r)
-	}
-	return p.RoundTripper.RoundTrip(r)
 }
 
 // writeTargets writes a table, what is scraped first.
