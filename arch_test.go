@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 
 // helpers are rooms that exist for tests and benchmarks: they may import
 // everything a test may, and no program may import them.
-var helpers = []string{"internal/bench", "internal/corpus", "internal/e2e", "internal/fleet", "internal/proc", "internal/script"}
+var helpers = []string{"internal/bench", "internal/chromium", "internal/corpus", "internal/e2e", "internal/fleet", "internal/proc", "internal/script"}
 
 // heavy names the only room that may import a dependency, in its tests too.
 // "" means nobody. The longest matching prefix counts.

@@ -162,14 +162,20 @@ func column(sec store.Section, name string) int {
 
 // precision returns the decimals that values of an answer are rounded to, and
 // their unit. Plain sums are integers; cores are kept as nanoseconds per second.
+// The rounding happens per node and part, so what one part of a long window
+// adds must not be lost in it: counts are small and have more decimals.
 func precision(t inquest.Type, agg string) (decimals int, unit string) {
+	decimals = 3
+	if t.Unit == "count" {
+		decimals = 6
+	}
 	switch {
 	case agg == aggRate && t.Kind == inquest.KindCPU && t.Unit == "nanoseconds":
 		return 9, "cores"
 	case agg == aggRate:
-		return 3, t.Unit + "/s"
+		return decimals, t.Unit + "/s"
 	case agg == AggAvg:
-		return 3, t.Unit
+		return decimals, t.Unit
 	}
 	return 0, t.Unit
 }

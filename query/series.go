@@ -40,7 +40,10 @@ const (
 // Steps are aligned to multiples of step since the epoch. Each is a window of
 // its own, cut to the request's at both ends, and follows the same rules as
 // other answers: a profile counts in the step of its Start, avg and rate divide
-// by the length of the step, rate scales per service and set of labels.
+// by the length of the step, rate scales per service and set of labels. A step
+// of which the window has less than the interval of the profiles counts as one
+// interval long for avg and rate: else the one profile that may lie in its few
+// seconds would show as a peak.
 //
 // step 0 chooses one that gives about 120 to 240 points. A step shorter than
 // the interval of the profiles would show nothing but peaks and gaps, so it is
@@ -120,6 +123,7 @@ type grid struct {
 	from   int64 // unix ns of the first step's begin
 	step   int64 // ns
 	steps  int
+	least  int64 // ns; avg and rate divide by no less
 	tracks []*track
 	index  map[trackKey]*track
 }
@@ -142,7 +146,7 @@ type cell struct {
 }
 
 func newGrid(s *selection, step time.Duration, by []string) *grid {
-	g := &grid{s: s, by: by, step: int64(step), index: make(map[trackKey]*track)}
+	g := &grid{s: s, by: by, step: int64(step), least: int64(min(s.interval(), step)), index: make(map[trackKey]*track)}
 	from, until := s.window.From.UnixNano(), s.window.Until.UnixNano()
 	g.from = floor(from, g.step)
 	g.steps = int((until-1-g.from)/g.step) + 1
@@ -158,11 +162,12 @@ func floor(t, step int64) int64 {
 	return t - r
 }
 
-// seconds is the length of a step within the window.
+// seconds is what avg and rate divide a step by: its length within the window,
+// if that is not too short to say something.
 func (g *grid) seconds(k int) float64 {
 	begin := g.from + int64(k)*g.step
 	end := min(begin+g.step, g.s.window.Until.UnixNano())
-	return time.Duration(end - max(begin, g.s.window.From.UnixNano())).Seconds()
+	return time.Duration(max(end-max(begin, g.s.window.From.UnixNano()), g.least)).Seconds()
 }
 
 // fill adds up all units.

@@ -143,10 +143,7 @@ func (s *selection) weighed(ctx context.Context, u *unit, at []int32) (float64, 
 	if u.weights == nil {
 		weighed = float64(exact) * u.weight
 	}
-	if s.dec == 3 {
-		weighed *= 1000
-	}
-	return weighed, err
+	return s.upscaled(weighed), err
 }
 
 // tree merges all units. unsymbolized is the self value, in 10^-dec units, on

@@ -21,10 +21,11 @@ import (
 //     that is alone its own observed time, or loneHold if that is zero;
 //   - never less than it observed (End−Start).
 //
-// One exception keeps an instant from being counted twice: the first snapshot
-// of a cumulative kind observed nothing, and the difference that follows
-// begins at the same moment and stands for the same time. The snapshot's hold
-// is then zero.
+// One exception keeps time from being counted twice: a snapshot of a cumulative
+// kind that was not subtracted observed nothing, and where a difference covers
+// the moment it was taken, that difference stands for the time. So it is with
+// the first snapshot, where the next begins, and with one that came late, of
+// which sum, last and max know. The snapshot's hold is then zero.
 //
 // A value is weighed by 1 (sum, last, max), by hold ÷ window (avg) or by its
 // service's present ÷ observed ÷ window (rate).
@@ -101,6 +102,7 @@ func (s *selection) holdsOf(procs []bool) {
 
 // holdsOfOne decides the holds of one process and kind, sorted by time.
 func holdsOfOne(ns []neighbour) {
+	covered := int64(math.MinInt64) // the latest end so far
 	for i, n := range ns {
 		last, observed := i == len(ns)-1, n.end-n.start
 		var gap int64
@@ -116,9 +118,10 @@ func holdsOfOne(ns []neighbour) {
 		if !n.stated {
 			*n.hold = max(gap, observed)
 		}
-		if n.baseline && !last && ns[i+1].start == n.start && ns[i+1].end > n.start {
+		if n.baseline && (n.start < covered || !last && ns[i+1].start == n.start && ns[i+1].end > n.start) {
 			*n.hold = 0
 		}
+		covered = max(covered, n.end)
 	}
 }
 
@@ -257,13 +260,19 @@ func (d *duty) factor() float64 {
 	return float64(d.present) / float64(d.observed)
 }
 
-// fixed rounds a weighed value to an integer of 10^-dec units. Cores come as
-// nanoseconds per second, which are such integers already.
-func (s *selection) fixed(v float64) int64 {
-	if s.dec == 3 {
-		v *= 1000
+// fixed rounds a weighed value to an integer of 10^-dec units.
+func (s *selection) fixed(v float64) int64 { return int64(math.Round(s.upscaled(v))) }
+
+// upscaled is a weighed value in 10^-dec units. Cores come as nanoseconds per
+// second, which are such units already.
+func (s *selection) upscaled(v float64) float64 {
+	switch s.dec {
+	case 3:
+		return v * 1e3
+	case 6:
+		return v * 1e6
 	}
-	return int64(math.Round(v))
+	return v
 }
 
 // scaled is the value an integer of 10^-dec units stands for.
@@ -271,6 +280,8 @@ func scaled(v int64, dec int) float64 {
 	switch dec {
 	case 3:
 		return float64(v) / 1e3
+	case 6:
+		return float64(v) / 1e6
 	case 9:
 		return float64(v) / 1e9
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,6 +14,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/goinquest/inquest/internal/chromium"
 )
 
 // patience is how long a page may take to become what a test waits for.
@@ -33,13 +34,11 @@ func missing(t testing.TB, what string) {
 // findBrowser returns the path of a Chromium.
 func findBrowser(t testing.TB) string {
 	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
+	path, err := chromium.Find()
+	if err != nil {
+		missing(t, "a browser (chromium, chromium-browser or google-chrome)")
 	}
-	missing(t, "a browser (chromium, chromium-browser or google-chrome)")
-	return ""
+	return path
 }
 
 // browser is a running Chromium.
@@ -48,35 +47,15 @@ type browser struct{ ctx context.Context }
 // startBrowser starts a browser with an empty profile; it ends with the test.
 func startBrowser(t testing.TB) *browser {
 	t.Helper()
-	// Not t.TempDir: the browser's children may write for a moment after it ended.
-	dir, err := os.MkdirTemp("", "inquest-browser")
+	ctx, stop, err := chromium.Start(findBrowser(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(findBrowser(t)), chromedp.UserDataDir(dir), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-renderer-backgrounding", true),
-		chromedp.Flag("disable-backgrounding-occluded-windows", true), chromedp.Flag("disable-background-timer-throttling", true),
-	)
-	ctx, stopTab := chromedp.NewContext(alloc)
 	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil {
+		if err := stop(); err != nil {
 			t.Logf("end browser: %v", err)
 		}
-		stopTab()
-		stopAlloc()
-		for range 50 {
-			if os.RemoveAll(dir) == nil {
-				return
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
 	})
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("start browser: %v", err)
-	}
 	return &browser{ctx}
 }
 

@@ -232,12 +232,7 @@ func load(ctx context.Context, o options, c *proc.Collector, items []fleet.Item,
 }
 
 func post(ctx context.Context, client *http.Client, base string, it *fleet.Item) error {
-	q := url.Values{
-		"service": {it.Service}, "instance": {it.Instance}, "process": {it.Process}, "kind": {it.Kind},
-		"temporality": {"delta"}, "interval": {"60"},
-		"start": {it.Start.UTC().Format(time.RFC3339Nano)}, "end": {it.End.UTC().Format(time.RFC3339Nano)},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/profiles?"+q.Encode(), bytes.NewReader(it.Body))
+	req, err := it.Request(ctx, base)
 	if err != nil {
 		return err
 	}

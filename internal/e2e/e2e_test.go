@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/goinquest/inquest/internal/fleet"
 	"github.com/goinquest/inquest/internal/proc"
@@ -139,12 +138,7 @@ func tryGet(ctx context.Context, base, path string, q url.Values, into any) erro
 // post sends one profile under a key and returns the status, 0 if there was
 // no answer.
 func post(ctx context.Context, base, key string, it *fleet.Item) (status int, answer []byte) {
-	q := url.Values{
-		"service": {it.Service}, "instance": {it.Instance}, "process": {it.Process}, "kind": {it.Kind},
-		"temporality": {"delta"}, "interval": {"60"},
-		"start": {it.Start.UTC().Format(time.RFC3339Nano)}, "end": {it.End.UTC().Format(time.RFC3339Nano)},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/profiles?"+q.Encode(), bytes.NewReader(it.Body))
+	req, err := it.Request(ctx, base)
 	if err != nil {
 		return 0, nil
 	}

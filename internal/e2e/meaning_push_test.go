@@ -1,15 +1,20 @@
 package e2e_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/pprof/profile"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/goinquest/inquest/internal/corpus"
 )
@@ -96,6 +101,74 @@ func kinds(t *testing.T, l *lab) {
 	l.refuse(t, 400, url.Values{}, body["cpu"], []string{"service"})
 	l.refuse(t, 400, who(s, "a"), body["cpu"], []string{"zstd"}, "Content-Encoding", "zstd")
 	l.refuse(t, 400, who(s, "a"), body["cpu"], []string{"br"}, "Content-Encoding", "br")
+}
+
+// One profile is the same however it is packed, and limits hold before and
+// after it is unpacked.
+func packings(t *testing.T, l *lab) {
+	const s = "packed"
+	body := cpu(l.at(0), time.Second, "main;x", time.Second)
+	plain, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var twice bytes.Buffer
+	w := gzip.NewWriter(&twice)
+	if _, err := w.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		body     []byte
+		encoding string
+	}{
+		{raw, ""}, {body, ""}, {raw, "identity"}, {body, "gzip"}, {twice.Bytes(), "gzip"}, {z.EncodeAll(raw, nil), "zstd"}, {z.EncodeAll(body, nil), "zstd"},
+	} {
+		var header []string
+		if c.encoding != "" {
+			header = []string{"Content-Encoding", c.encoding}
+		}
+		if a := l.store(t, who(s, fmt.Sprint("i", i)), c.body, header...); a.Samples != 1 || a.Bytes != int64(len(c.body)) {
+			t.Errorf("%s of %d bytes: %+v", c.encoding, len(c.body), a)
+		}
+	}
+	if g := l.graph(t, ask(s, "cpu")); g.Total != 7e9 || g.Coverage.Processes != 7 {
+		t.Errorf("total %v over %d processes", g.Total, g.Coverage.Processes)
+	}
+	l.refuse(t, 413, who(s, "a"), make([]byte, 33<<20), []string{"33554432"})
+	bomb := make([]byte, 100<<20)
+	l.refuse(t, 413, who(s, "a"), z.EncodeAll(bomb, nil), []string{"67108864"}, "Content-Encoding", "zstd")
+}
+
+// Values that are unusual but true: none, negative ones, recursion.
+func unusual(t *testing.T, l *lab) {
+	const s, types = "unusual", "samples/count cpu/nanoseconds"
+	at := l.at(0)
+	l.store(t, who(s+"-idle", "a", "interval", "60"), built(at, 10*time.Second, types)) // idle: present, observed, nothing used
+	l.store(t, who(s+"-idle", "a", "interval", "60"), cpu(l.at(60), 10*time.Second, "main", 5*time.Second))
+	g := l.graph(t, ask(s+"-idle", "cpu", "rate", "true", "until", l.at(120).Format(time.RFC3339)))
+	if c := g.Coverage; !near(g.Total, 0.25) || c.Profiles != 2 || c.ObservedProcessSeconds != 20 || c.PresentProcessSeconds != 120 {
+		t.Errorf("half idle: %v cores, coverage %+v", g.Total, c)
+	}
+	l.store(t, who(s+"-less", "a"), built(at, time.Second, types, sample{stack: "a;b", values: []int64{-1, -5}}, sample{stack: "a;c", values: []int64{1, 3}}))
+	if g := l.graph(t, ask(s+"-less", "cpu")); g.Total != -2 || !cmp.Equal(g.self(), map[string]float64{"a;b": -5, "a;c": 3}) {
+		t.Errorf("negative: %v, %v", g.Total, g.self())
+	}
+	l.store(t, who(s+"-again", "a"), built(at, time.Second, types, sample{stack: "a;b;a;b;a", values: []int64{1, 5}}, sample{stack: "a", values: []int64{1, 3}}))
+	a := l.top(t, ask(s+"-again", "cpu"))
+	if len(a.Rows) != 2 || a.Rows[0].Self != 8 || a.Rows[0].Cum != 8 || a.Rows[1].Self != 0 || a.Rows[1].Cum != 5 {
+		t.Errorf("recursion: %+v", a.Rows)
+	}
 }
 
 func lateAndEarly(t *testing.T, l *lab) {

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -90,6 +91,23 @@ func instantsOverAnHour(t *testing.T, l *lab) {
 	half.Set("query", `{service="levels", instance=~"stated|short"}`)
 	if g := l.graph(t, half); !near(g.Total, 100+600000.0/1800) {
 		t.Errorf("half an hour: %v, want %v", g.Total, 100+600000.0/1800)
+	}
+}
+
+// What was there for a minute of a fortnight is little, but not nothing.
+func smallShares(t *testing.T, l *lab) {
+	const s = "share"
+	l.store(t, who(s, "a", "interval", "60"), goroutines(l.at(0), "main;once", 50))
+	until := l.at(3600)
+	window := []string{"from", until.Add(-14 * 24 * time.Hour).Format(time.RFC3339), "until", until.Format(time.RFC3339)}
+	want := 50 * 60 / (14 * 24 * 3600.0)
+	q := ask(s, "goroutine", window...)
+	if g := l.graph(t, q); math.Abs(g.Total-want) > 1e-6 || math.Abs(g.self()["main;once"]-want) > 1e-6 {
+		t.Errorf("total %v, want %v", g.Total, want)
+	}
+	q.Set("by", "service")
+	if a := l.top(t, q); math.Abs(a.rows()[s]-want) > 1e-6 {
+		t.Errorf("top by service %v, want %v", a.rows(), want)
 	}
 }
 
@@ -234,6 +252,38 @@ func dutyOfReleases(t *testing.T, l *lab) {
 	}
 }
 
+// Of the steps at both ends the window may have only some seconds: one profile
+// in them is no peak.
+func cutSteps(t *testing.T, l *lab) {
+	const s = "cut"
+	for i := range 12 {
+		at := float64(60*i + 3)
+		l.store(t, who(s, "a", "interval", "60"), goroutines(l.at(at), "main;g", 10))
+		l.store(t, who(s, "a", "interval", "60"), cpu(l.at(at), 10*time.Second, "main;g", 5*time.Second))
+	}
+	from, until := l.at(60).Format(time.RFC3339), l.at(665).Format(time.RFC3339)
+	for _, step := range []string{"", "60"} {
+		for _, c := range []struct {
+			typ, name, value string
+			want             float64
+		}{{"goroutine", "agg", "avg", 10}, {"cpu", "rate", "true", 0.5}} {
+			q := ask(s, c.typ, c.name, c.value, "by", "service", "from", from, "until", until)
+			if step != "" {
+				q.Set("step", step)
+			}
+			got := l.values(t, l.series(t, q), "service", s)
+			if len(got) != 11 {
+				t.Errorf("%s, step %q: %d points", c.typ, step, len(got))
+			}
+			for at, v := range got {
+				if !near(v, c.want) {
+					t.Errorf("%s, step %q: %v at %d s, want %v", c.typ, step, v, at, c.want)
+				}
+			}
+		}
+	}
+}
+
 func bytesPerSecond(t *testing.T, l *lab) {
 	const s = "allocating"
 	for i := range int64(11) {
@@ -330,6 +380,14 @@ func cumulativeLate(t *testing.T, l *lab) {
 	}
 	if g := l.graph(t, ask(s, "inuse_space", "agg", "sum")); g.Total != 15 || g.Coverage.Profiles != 4 {
 		t.Errorf("Σ inuse_space %v over %d", g.Total, g.Coverage.Profiles)
+	}
+	// The three minutes are there once: the differences stand for them.
+	until := l.at(180).Format(time.RFC3339)
+	if g := l.graph(t, ask(s, "inuse_space", "until", until)); !near(g.Total, (2*120+8*60)/180.0) || g.Coverage.PresentProcessSeconds != 180 {
+		t.Errorf("inuse_space %v, coverage %+v", g.Total, g.Coverage)
+	}
+	if g := l.graph(t, ask(s, "alloc_space", "rate", "true", "until", until)); !near(g.Total, 350.0/180) {
+		t.Errorf("%v bytes/s, want %v", g.Total, 350.0/180)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent"
 	"github.com/goinquest/inquest/agent/spool"
+	"github.com/goinquest/inquest/internal/chromium"
 	"github.com/goinquest/inquest/internal/proc"
 )
 
@@ -279,24 +280,19 @@ func releases(t *testing.T, base string) []string {
 // function in the first row of its table.
 func checkPage(t *testing.T, base, hottest string) {
 	t.Helper()
-	var path string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			path = p
-			break
+	path, err := chromium.Find()
+	if err != nil {
+		missing(t, "see it in a browser", err)
+	}
+	ctx, stop, err := chromium.Start(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			t.Logf("end browser: %v", err)
 		}
-	}
-	if path == "" {
-		missing(t, "see it in a browser", exec.ErrNotFound)
-	}
-	alloc, stop := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("disable-dev-shm-usage", true))
-	defer stop()
-	ctx, cancel := chromedp.NewContext(alloc)
-	defer cancel()
+	}()
 	ctx, end := context.WithTimeout(ctx, 40*time.Second)
 	defer end()
 	q := url.Values{"query": {`{service="nats-server"}`}, "type": {"cpu"}}

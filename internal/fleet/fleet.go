@@ -6,8 +6,11 @@ package fleet
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -39,6 +42,17 @@ type Item struct {
 	Service, Instance, Process, Kind string
 	Start, End                       time.Time
 	Body                             []byte // gzip as Go writes it; the caller's own
+}
+
+// Request is the request that pushes the item to the collector at base, as an
+// agent would: amounts are of [Start, End), one profile a minute.
+func (it *Item) Request(ctx context.Context, base string) (*http.Request, error) {
+	q := url.Values{
+		"service": {it.Service}, "instance": {it.Instance}, "process": {it.Process}, "kind": {it.Kind},
+		"temporality": {"delta"}, "interval": {"60"},
+		"start": {it.Start.UTC().Format(time.RFC3339Nano)}, "end": {it.End.UTC().Format(time.RFC3339Nano)},
+	}
+	return http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/profiles?"+q.Encode(), bytes.NewReader(it.Body))
 }
 
 // Fleet makes Items. It is not safe for use by several goroutines.
