@@ -192,6 +192,9 @@ func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.K
 		}
 		rec.Meta.End = rec.Meta.Start
 	}
+	if err := checkTotals(d.profile); err != nil {
+		return nil, err
+	}
 	rec.Meta.Hold = hold(planned, &rec.Meta)
 	if ack.Truncated = d.profile.Truncate(in.o.MaxKept); ack.Truncated > 0 {
 		rec.Meta.Truncated = true
@@ -202,6 +205,26 @@ func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.K
 	}
 	ack.ID, ack.Samples, ack.Duplicate = a.ID, a.Samples, a.Duplicate
 	return ack, nil
+}
+
+// maxTotal is the most that the values of one column may add up to, signs
+// aside: sums of a few such profiles still fit 64 bits.
+const maxTotal = 1 << 60
+
+// checkTotals refuses values that no counter of a real program reaches and
+// that sums would overflow with.
+func checkTotals(p *profile.Profile) error {
+	for k, t := range p.SampleTypes {
+		var sum uint64
+		for i := k; i < len(p.Values); i += len(p.SampleTypes) {
+			v := p.Values[i]
+			sum += uint64(max(v, -v)) // -v of the least int64 is itself: 1<<63, too much as well
+			if sum > maxTotal {
+				return inquest.Errorf(inquest.ErrInvalid, "the values of type %q add up to more than 2^60: they are damaged, or in a unit that is too fine", p.String(t.Type))
+			}
+		}
+	}
+	return nil
 }
 
 // outcome names what became of a push, for the metrics.

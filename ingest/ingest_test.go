@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -258,6 +259,8 @@ func TestProfileErrors(t *testing.T) {
 		{"gzip encoding bomb", ingest.Push{Service: "s", Encoding: "gzip", Body: gzipped(bomb)}, inquest.ErrTooLarge, "1048576"},
 		{"gzip in gzip bomb", ingest.Push{Service: "s", Encoding: "gzip", Body: gzipped(gzipped(bomb))}, inquest.ErrTooLarge, "1048576"},
 		{"zstd bomb", ingest.Push{Service: "s", Encoding: "zstd", Body: zstded(bomb)}, inquest.ErrTooLarge, "1048576"},
+		{"huge values", ingest.Push{Service: "s", Body: body(cpuTypes, now, time.Second, sample{"f", []int64{1, 1 << 59}}, sample{"g", []int64{1, 1<<59 + 1}})}, inquest.ErrInvalid, `"cpu" add up`},
+		{"least value", ingest.Push{Service: "s", Body: body(cpuTypes, now, time.Second, sample{"f", []int64{math.MinInt64, 1}})}, inquest.ErrInvalid, `"samples" add up`},
 		{"not gzip", ingest.Push{Service: "s", Encoding: "gzip", Body: []byte("hello")}, inquest.ErrInvalid, "Content-Encoding"},
 		{"not zstd", ingest.Push{Service: "s", Encoding: "zstd", Body: good}, inquest.ErrInvalid, "Content-Encoding"},
 		{"empty zstd", ingest.Push{Service: "s", Encoding: "zstd", Body: zstded(nil)}, inquest.ErrInvalid, "nothing"},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -117,7 +118,32 @@ func (s *selection) try(ctx context.Context, r Request, f func(s *selection) err
 	if err := s.load(ctx); err != nil {
 		return err
 	}
+	if err := s.checkSize(); err != nil {
+		return err
+	}
 	return f(s)
+}
+
+// maxSum is the most that the totals of an answer's profiles may add up to,
+// for sums to fit 64 bits. A core that is busy all the time takes 146 years to
+// get there.
+const maxSum = 1 << 62
+
+// checkSize refuses to add up what would overflow.
+func (s *selection) checkSize() error {
+	sum := 0.0
+	for _, u := range s.units {
+		if u.column < 0 {
+			continue
+		}
+		for _, row := range u.picked {
+			sum += math.Abs(float64(u.rows.Totals[u.column][row]))
+		}
+	}
+	if sum > maxSum {
+		return inquest.Errorf(inquest.ErrTooLarge, "the values of type %s add up to %.3g, which is more than can be counted: select less, or a shorter time", s.typ.Name, sum)
+	}
+	return nil
 }
 
 // findUnits lists the sections that may hold profiles of the request.

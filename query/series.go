@@ -146,7 +146,10 @@ type cell struct {
 }
 
 func newGrid(s *selection, step time.Duration, by []string) *grid {
-	g := &grid{s: s, by: by, step: int64(step), least: int64(min(s.interval(), step)), index: make(map[trackKey]*track)}
+	g := &grid{s: s, by: by, step: int64(step), index: make(map[trackKey]*track)}
+	if s.agg == AggAvg || s.agg == aggRate {
+		g.least = int64(min(s.interval(), step))
+	}
 	from, until := s.window.From.UnixNano(), s.window.Until.UnixNano()
 	g.from = floor(from, g.step)
 	g.steps = int((until-1-g.from)/g.step) + 1

@@ -210,13 +210,11 @@ func (a *auth) who(r *http.Request) (*principal, error) {
 	return nobody, nil
 }
 
-// allow wraps a route's handler with the check of its scope. The collector's
-// own profiles are free to whoever is on its machine.
+// allow wraps a route's handler with the check of its scope.
 func (s *Server) allow(rt route) echo.HandlerFunc {
-	ownProfile := strings.HasPrefix(rt.path, pprofPath)
 	return func(c echo.Context) error {
 		who := caller(c)
-		if who.may(rt.scope) || ownProfile && fromHere(c.Request()) {
+		if who.may(rt.scope) {
 			return rt.handler(c)
 		}
 		if who != nobody {
@@ -236,18 +234,6 @@ func caller(c echo.Context) *principal {
 		return p
 	}
 	return nobody
-}
-
-// fromHere reports whether a request comes from this machine, and not through
-// a proxy on it.
-func fromHere(r *http.Request) bool {
-	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
-		if r.Header.Get(h) != "" {
-			return false
-		}
-	}
-	ip := net.ParseIP(remoteHost(r))
-	return ip != nil && ip.IsLoopback()
 }
 
 // remoteHost is the address of the other end without its port.

@@ -185,6 +185,18 @@ func (s *Server) getServices(c echo.Context) error {
 	return answerList(s, c, p, func(ctx context.Context) ([]query.ServiceInfo, error) { return s.o.Query.Services(ctx, w) })
 }
 
+// getReleases answers with the releases of a service, or of all.
+func (s *Server) getReleases(c echo.Context) error {
+	p := s.params(c, "service", "from", "until")
+	r := p.request("")
+	if service := p.text("service"); service != "" {
+		r.Query = inquest.Labels{{Name: inquest.LabelService, Value: service}}.String()
+	}
+	return answerList(s, c, p, func(ctx context.Context) ([]string, error) {
+		return s.o.Query.LabelValues(ctx, r, inquest.LabelRelease, mostValues)
+	})
+}
+
 // typeInfo is a type as the API shows it.
 type typeInfo struct {
 	inquest.Type

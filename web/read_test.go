@@ -102,6 +102,11 @@ func TestCatalog(t *testing.T) {
 	}
 	var services struct{ Values []query.ServiceInfo }
 	w.getJSON("/api/v1/services", &services)
+	var releases struct{ Values []string }
+	w.getJSON("/api/v1/releases?service="+services.Values[0].Name, &releases)
+	if len(releases.Values) == 0 || !slices.Equal(releases.Values, services.Values[0].Releases) {
+		t.Errorf("releases %q, services has %q", releases.Values, services.Values[0].Releases)
+	}
 	if len(services.Values) != 2 || services.Values[1].Name != "shop" || services.Values[1].Instances != 2 {
 		t.Errorf("services = %+v", services)
 	}

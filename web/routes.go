@@ -28,6 +28,7 @@ func (s *Server) apiRoutes() []route {
 		{get, "/api/v1/labels", ScopeRead, s.getLabels},
 		{get, "/api/v1/labels/:name/values", ScopeRead, s.getLabelValues},
 		{get, "/api/v1/services", ScopeRead, s.getServices},
+		{get, "/api/v1/releases", ScopeRead, s.getReleases},
 		{get, "/api/v1/types", ScopeRead, s.getTypes},
 
 		{post, "/api/v1/agents/:id/report", ScopeIngest, s.agentReport},
