@@ -53,11 +53,20 @@ func (b *block) read(pk *packer, s *stream) ([]byte, error) {
 	if b.info.size > 0 && s.offset+int64(s.size) > b.info.size {
 		return nil, errors.New("stream lies beyond the end")
 	}
-	data := make([]byte, s.size, int(s.size)+bitPad)
-	if _, err := blob.ReadAt(data, s.offset); err != nil {
+	if s.codec == codecRaw {
+		data := make([]byte, s.size, int(s.size)+bitPad)
+		if _, err := blob.ReadAt(data, s.offset); err != nil {
+			return nil, fmt.Errorf("read: %w", err)
+		}
+		return unpackStream(pk, s, data)
+	}
+	// Only what it unpacks to is kept.
+	data := pk.buffer(int(s.size))
+	defer pk.done(data)
+	if _, err := blob.ReadAt(*data, s.offset); err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
-	return unpackStream(pk, s, data)
+	return unpackStream(pk, s, *data)
 }
 
 func unpackStream(pk *packer, s *stream, data []byte) ([]byte, error) {

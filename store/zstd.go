@@ -11,6 +11,26 @@ import (
 type packer struct {
 	enc sync.Pool // *zstd.Encoder
 	dec sync.Pool // *zstd.Decoder
+	buf sync.Pool // *[]byte, for streams between the file and their unpacking
+}
+
+// maxKeptBuffer is the largest buffer that is used again.
+const maxKeptBuffer = 1 << 20
+
+// buffer lends n bytes, to be given to done.
+func (p *packer) buffer(n int) *[]byte {
+	b, _ := p.buf.Get().(*[]byte)
+	if b == nil {
+		b = new([]byte)
+	}
+	*b = resize(*b, n)
+	return b
+}
+
+func (p *packer) done(b *[]byte) {
+	if cap(*b) <= maxKeptBuffer {
+		p.buf.Put(b)
+	}
 }
 
 func newPacker() *packer { return &packer{} }

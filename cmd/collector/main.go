@@ -48,7 +48,7 @@ func runCollector(ctx context.Context, o *options, stdout, stderr io.Writer, sta
 	for _, w := range o.set.Warnings() {
 		log.Warn(w)
 	}
-	program.CollectGarbage(50)
+	program.CollectGarbage(64 << 20)
 	if limit := program.LimitMemory(80, 50); limit > 0 {
 		log.Debug("soft memory limit set", "bytes", limit)
 	}

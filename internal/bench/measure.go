@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/google/pprof/profile"
 	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/goinquest/inquest/internal/corpus"
 	"github.com/goinquest/inquest/internal/fleet"
@@ -122,33 +124,44 @@ func makeItems(o options, stderr io.Writer) ([]fleet.Item, error) {
 }
 
 // gunzipCost is the CPU time to decompress a body with klauspost/compress, in
-// ms, mean over every seventh body.
+// ms, mean over all bodies. Every processor is at it at the same time, as it
+// is when the collector and its senders run: two that share a core, or a
+// frequency, take longer together than alone.
 func gunzipCost(items []fleet.Item) (float64, error) {
-	var z gzip.Reader
-	var out bytes.Buffer
-	begin, n := selfCPU(), 0
-	for i := 0; i < len(items); i += 7 { // 7: all kinds, services and instances
-		out.Reset()
-		if err := z.Reset(bytes.NewReader(items[i].Body)); err != nil {
-			return 0, err
-		}
-		if _, err := out.ReadFrom(&z); err != nil {
-			return 0, err
-		}
-		n++
+	workers := runtime.GOMAXPROCS(0)
+	begin := selfCPU()
+	var all errgroup.Group
+	for w := range workers {
+		all.Go(func() error {
+			var z gzip.Reader
+			var out bytes.Buffer
+			for i := w; i < len(items); i += workers {
+				out.Reset()
+				if err := z.Reset(bytes.NewReader(items[i].Body)); err != nil {
+					return err
+				}
+				if _, err := out.ReadFrom(&z); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	return (selfCPU() - begin).Seconds() * 1000 / float64(n), nil
+	err := all.Wait()
+	return (selfCPU() - begin).Seconds() * 1000 / float64(len(items)), err
 }
 
-// flameItems are the profiles of flameService, two a minute.
+// flameItems are the profiles of flameService: of twenty instances, one a
+// minute each.
 func flameItems(from time.Time) []fleet.Item {
 	bodies := corpus.Load("cpu")
 	bodies = slices.DeleteFunc(bodies, func(b corpus.Body) bool { return b.Program != flameService })
 	items := make([]fleet.Item, flameProfiles)
 	for i := range items {
-		start := from.Add(time.Duration(i) * time.Second * 30)
+		instance := i % 20
+		start := from.Add(time.Duration(i/20)*time.Minute + time.Duration(instance)*3*time.Second)
 		items[i] = fleet.Item{
-			Service: flameService, Instance: "host-0:8080", Process: "boot-0:1:1", Kind: "cpu",
+			Service: flameService, Instance: fmt.Sprintf("host-%d:8080", instance), Process: fmt.Sprintf("boot-%d:1:1", instance), Kind: "cpu",
 			Start: start, End: start.Add(5 * time.Second), Body: bodies[i%len(bodies)].Data,
 		}
 	}
@@ -251,22 +264,25 @@ func post(ctx context.Context, client *http.Client, base string, it *fleet.Item)
 	return nil
 }
 
-// flameGraph asks for the flame graph of items 21 times and returns the median
-// time in ms and the total. The answer must cover them all.
+// flameGraph asks for the flame graph of items 51 times and returns the median
+// time in ms and the total. The answer must cover them all; it comes without
+// Content-Encoding.
 func flameGraph(ctx context.Context, base string, items []fleet.Item) (millis, total float64, err error) {
 	q := url.Values{
 		"query": {`{service="` + flameService + `"}`}, "type": {"cpu"}, "max_nodes": {"8192"},
 		"from":  {items[0].Start.Add(-time.Minute).UTC().Format(time.RFC3339)},
 		"until": {items[len(items)-1].Start.Add(time.Minute).UTC().Format(time.RFC3339)},
 	}
-	times := make([]float64, 21)
+	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
+	defer client.CloseIdleConnections()
+	times := make([]float64, 51)
 	for i := range times {
 		begin := time.Now()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/flamegraph?"+q.Encode(), nil)
 		if err != nil {
 			return 0, 0, err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -322,7 +322,7 @@ func TestMeaningOfTokens(t *testing.T) {
 		"/metrics":                               {read, admin},
 		"/explore":                               {read, admin},
 		"/targets":                               {read, admin},
-		"/debug/pprof/":                          {none, in, read, admin, "wrong"}, // this is the machine itself
+		"/debug/pprof/":                          {admin},
 		"/api/v1/agents/nobody/commands?wait=0s": {in, admin},
 	} {
 		for _, token := range []string{none, in, read, admin, "wrong"} {

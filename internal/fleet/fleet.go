@@ -32,8 +32,9 @@ type Options struct {
 	// the hardest case, not the usual one.
 	KeepHeap bool
 	// Spliced is the share of samples whose stack is cut and continued with the
-	// leaf part of another, so that new stacks keep coming. Default 0.05;
-	// negative means none.
+	// leaf part of another one, in one of a few ways that each stack of a service
+	// has, so that new stacks keep coming for a long time. Default 0.05; negative
+	// means none.
 	Spliced float64
 }
 
@@ -133,14 +134,17 @@ func (f *Fleet) Item(i int) (Item, error) {
 	if it.Kind == "cpu" {
 		it.End = start.Add(10 * time.Second)
 	}
-	f.vary(p, it.Kind, r)
+	f.vary(p, it.Kind, uint64(service), r)
 	it.Body, err = f.encode(it)
 	return it, err
 }
 
+// variants is the number of ways to splice a stack.
+const variants = 8
+
 // vary copies p to f.changed with other values and, for some samples, other
 // stacks.
-func (f *Fleet) vary(p *profile.Profile, kind string, r *rand.Rand) {
+func (f *Fleet) vary(p *profile.Profile, kind string, service uint64, r *rand.Rand) {
 	c := &f.changed
 	stacks, ends, values := c.Stacks[:0], c.StackEnds[:0], c.Values[:0]
 	labels, labelEnds := c.Labels[:0], c.LabelEnds[:0]
@@ -152,8 +156,9 @@ func (f *Fleet) vary(p *profile.Profile, kind string, r *rand.Rand) {
 		}
 		stack := p.Stack(i)
 		if r.Float64() < f.o.Spliced {
-			other := p.Stack(r.IntN(n))
-			stacks = append(stacks, other[:r.IntN(len(other)+1)]...)
+			way := rand.New(rand.NewPCG(f.o.Seed^service<<32, uint64(i*variants+r.IntN(variants))))
+			other := p.Stack(way.IntN(n))
+			stacks = append(stacks, other[:way.IntN(len(other)+1)]...)
 			stacks = append(stacks, stack[min(1, len(stack)):]...)
 		} else {
 			stacks = append(stacks, stack...)

@@ -7,7 +7,9 @@ import (
 	"math"
 	"os"
 	"path"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 )
@@ -28,13 +30,48 @@ func LimitMemory(ofGroup, ofMachine int64) int64 {
 	return limit
 }
 
-// CollectGarbage lets the heap grow by percent of what is live before garbage
-// is collected, for a program that would rather spend a little processor time
-// than as much memory again. GOGC, if set, wins.
-func CollectGarbage(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
+// CollectGarbage lets the heap grow by half of what is live before garbage is
+// collected, and by minGrowth bytes at least: a busy program takes less memory
+// than with Go's default, and one with little to keep does not collect all the
+// time. GOGC, if set, wins.
+func CollectGarbage(minGrowth int64) {
+	if os.Getenv("GOGC") != "" {
+		return
 	}
+	g := &garbage{minGrowth: minGrowth}
+	g.adjust()
+	g.watch()
+}
+
+// garbage adjusts the pace of collections after each of them.
+type garbage struct {
+	minGrowth int64
+	percent   int // in effect; 0 before the first
+}
+
+// watch has adjust called after the next collection, when the object that is
+// made here is found to be garbage, and so on.
+func (g *garbage) watch() {
+	token := new([16]byte)
+	runtime.AddCleanup(token, func(g *garbage) {
+		g.adjust()
+		g.watch()
+	}, g)
+}
+
+func (g *garbage) adjust() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	if percent := gcPercent(int64(live[0].Value.Uint64()), g.minGrowth); percent != g.percent {
+		debug.SetGCPercent(percent)
+		g.percent = percent
+	}
+}
+
+// gcPercent is the growth in percent that is half of live, or minGrowth.
+func gcPercent(live, minGrowth int64) int {
+	live = max(live, 1<<20)
+	return int(max(50, 100*minGrowth/live))
 }
 
 // memoryLimit reads /proc and /sys below root.

@@ -3,6 +3,7 @@ package program_test
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"testing"
 	"testing/fstest"
 
@@ -47,5 +48,29 @@ func TestMemoryLimit(t *testing.T) {
 		if got := program.MemoryLimitOf(c.fs, 80, 50); got != c.want {
 			t.Errorf("%s: limit = %d, want %d", c.name, got, c.want)
 		}
+	}
+}
+
+func TestGarbagePace(t *testing.T) {
+	const mb = 1 << 20
+	for _, tt := range []struct {
+		live int64
+		want int
+	}{
+		{0, 6400},      // next collection at 64 MB and a bit
+		{8 * mb, 800},  // at 72 MB
+		{128 * mb, 50}, // half more
+		{1000 * mb, 50},
+	} {
+		if got := program.GCPercent(tt.live, 64*mb); got != tt.want {
+			t.Errorf("%d MB live: %d %%, want %d", tt.live/mb, got, tt.want)
+		}
+	}
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	program.CollectGarbage(64 * mb)
+	got := debug.SetGCPercent(100)
+	if got < 50 || got == 100 {
+		t.Errorf("the pace is %d %% after CollectGarbage", got)
 	}
 }
