@@ -46,6 +46,7 @@ type unit struct {
 	proc    []uint32   // per process of rows: number in the selection
 	picked  []int32    // selected rows, ascending
 	hold    []int64    // per picked row: ns it stands for; made by holds
+	kept    []int64    // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
 	// What a value of the picked rows is multiplied by: weight, or per row of
 	// picked if weights is not nil. Made by weigh.
 	weight  float64
@@ -120,6 +121,11 @@ func (s *selection) try(ctx context.Context, r Request, f func(s *selection) err
 	}
 	if err := s.checkSize(); err != nil {
 		return err
+	}
+	if s.agg == AggMax {
+		if err := s.keepTotals(ctx); err != nil {
+			return err
+		}
 	}
 	return f(s)
 }

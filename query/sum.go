@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/goinquest/inquest/calltree"
@@ -135,6 +136,29 @@ func (s *selection) total(ctx context.Context, u *unit, at []int32, weights []fl
 		}
 	}
 	return exact, weighed, nil
+}
+
+// keepTotals finds, where matchers look at the labels of samples, what each
+// picked row adds up to with the samples that they let through.
+func (s *selection) keepTotals(ctx context.Context) error {
+	err := s.each(ctx, func(ctx context.Context, u *unit) error {
+		if !slices.ContainsFunc(u.sets, func(m setMatch) bool { return m.ok && len(m.keep) > 0 }) {
+			return nil
+		}
+		u.kept = make([]int64, len(u.rows.Start))
+		for i, row := range u.picked {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var err error
+			if u.kept[row], _, err = s.total(ctx, u, []int32{int32(i)}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s.kept.Store(0) // these were not added up for the answer
+	return err
 }
 
 // weighed returns the weighed total of picked rows in 10^-dec units.

@@ -159,12 +159,20 @@ type pickedRow struct {
 	row int32
 }
 
+// total is what the row's samples that count add up to.
+func (a pickedRow) total() int64 {
+	if a.u.kept != nil {
+		return a.u.kept[a.row]
+	}
+	return a.u.rows.Totals[a.u.column][a.row]
+}
+
 // better says whether a rather than b stands for their process: by its total
 // (max only), then the newer, then the larger key.
 func (a pickedRow) better(b pickedRow, agg string) bool {
 	ar, br := a.u.rows, b.u.rows
 	if agg == AggMax {
-		if d := cmp.Compare(ar.Totals[a.u.column][a.row], br.Totals[b.u.column][b.row]); d != 0 {
+		if d := cmp.Compare(a.total(), b.total()); d != 0 {
 			return d > 0
 		}
 	}

@@ -22,6 +22,7 @@ import (
 type options struct {
 	profiles  int
 	writers   int
+	services  int
 	collector string
 	data      string
 	keepHeap  bool
@@ -63,6 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.profiles, "profiles", 20_000, "profiles to send")
 	fs.IntVar(&o.writers, "writers", 64, "connections that send one profile after another")
+	fs.IntVar(&o.services, "services", 10, "services that send, four instances each")
 	fs.StringVar(&o.collector, "collector", "", "collector binary to measure (default: build ./cmd/collector)")
 	fs.StringVar(&o.data, "data", "", "data directory to use and keep (default: a temporary one)")
 	fs.BoolVar(&o.keepHeap, "keep-heap", false, "leave heap values as real programs have them")

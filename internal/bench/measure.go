@@ -109,7 +109,7 @@ func measure(ctx context.Context, o options, dir string, stderr io.Writer) (*res
 
 func makeItems(o options, stderr io.Writer) ([]fleet.Item, error) {
 	from := time.Now().Add(-12 * time.Hour).Truncate(time.Second)
-	f := fleet.New(fleet.Options{Seed: 1, From: from, KeepHeap: o.keepHeap})
+	f := fleet.New(fleet.Options{Seed: 1, From: from, Services: o.services, KeepHeap: o.keepHeap})
 	p := progress{w: stderr, what: "making profiles"}
 	items := make([]fleet.Item, o.profiles)
 	for i := range items {

@@ -18,6 +18,26 @@ import (
 	"github.com/goinquest/inquest/internal/corpus"
 )
 
+// largestOfKept: agg=max chooses by what a matcher lets through, not by all
+// that the profile holds.
+func largestOfKept(t *testing.T, l *lab) {
+	of := func(tenant, stack string, n int64) sample {
+		return sample{stack, []int64{n}, map[string][]string{"tenant": {tenant}}, nil}
+	}
+	l.store(t, who("tenants", "a"), built(l.at(0), 0, "goroutine/count", of("t1", "main;few", 2), of("t2", "main;other", 100)))
+	l.store(t, who("tenants", "a"), built(l.at(60), 0, "goroutine/count", of("t1", "main;many", 5)))
+	q := url.Values{"query": {`{service="tenants", tenant="t1"}`}, "type": {"goroutine"}, "agg": {"max"}}
+	g := l.graph(t, q)
+	if diff := cmp.Diff(map[string]float64{"main;many": 5}, g.self()); diff != "" || g.Coverage.Profiles != 1 || g.Coverage.Samples != 1 {
+		t.Errorf("the largest of a tenant, over %d profiles and %d samples (-want +got):\n%s", g.Coverage.Profiles, g.Coverage.Samples, diff)
+	}
+	q.Set("by", "service")
+	q.Set("step", "1h")
+	if got := l.values(t, l.series(t, q), "service", "tenants"); got[0] != 5 {
+		t.Errorf("series of the largest of a tenant: %v, want 5", got)
+	}
+}
+
 // Matchers on the labels of samples: a trace id finds its own samples, in
 // trees, tables, series and exports.
 func sampleLabels(t *testing.T, l *lab) {
@@ -33,6 +53,7 @@ func sampleLabels(t *testing.T, l *lab) {
 		on("main;y", 8e9, nil, nil)))
 	l.store(t, who(s, "b"), cpu(l.at(60), 10*time.Second, "main;z", 16*time.Second))
 	l.store(t, who(s, "c", "label.trace_id", "t1"), cpu(l.at(120), 10*time.Second, "main;c", 32*time.Second))
+	largestOfKept(t, l)
 	for _, c := range []struct {
 		matcher string
 		want    map[string]float64 // seconds by stack
