@@ -6,8 +6,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/file"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 )
@@ -25,12 +27,16 @@ type fileTarget struct {
 	labels  map[string]string
 }
 
+// fileRefresh is how often files are read although no change was seen, unless
+// the configuration says: one that is made while the watch begins is not seen.
+const fileRefresh = 30 * time.Second
+
 // watch follows the files of one file_sd_configs entry until ctx ends, and
 // calls changed after every change. Goroutines are added to wg.
 func (ft *fileTargets) watch(ctx context.Context, wg *sync.WaitGroup, sd *file.SDConfig, a *Agent) error {
 	conf := *sd
 	if conf.RefreshInterval <= 0 {
-		conf.RefreshInterval = file.DefaultSDConfig.RefreshInterval
+		conf.RefreshInterval = model.Duration(fileRefresh)
 	}
 	// Prometheus' own metrics of this would clash when a job is made anew.
 	metrics := conf.NewDiscovererMetrics(prometheus.NewRegistry(), nil)

@@ -36,7 +36,7 @@ scrape_configs:
   scrape_interval: 1s
   kinds: [heap]
   path_prefix: /none
-  file_sd_configs: [{files: [targets.json]}]
+  file_sd_configs: [{files: [targets.json], refresh_interval: 1s}]
   relabel_configs:
   - {source_labels: [__address__], regex: "drop.*", action: drop}
   - {source_labels: [app], target_label: service_name}
