@@ -20,6 +20,7 @@ export class Combobox {
     this.o = o;
     this.value = input.value;
     this.active = -1;
+    this.moved = false; // the active option was chosen by arrow keys since the last input
     /** @type {Option[]} */
     this.found = [];
     this.list = el("ul", { class: "options", role: "listbox", id: "options-" + ++ids, hidden: true });
@@ -30,7 +31,10 @@ export class Combobox {
       this.open("");
     });
     input.addEventListener("click", () => this.list.hidden && this.open(""));
-    input.addEventListener("input", () => this.open(input.value));
+    input.addEventListener("input", () => {
+      this.moved = false;
+      this.open(input.value);
+    });
     input.addEventListener("blur", () => this.leave());
     input.addEventListener("keydown", (e) => this.onKey(e));
     // Not on click: the field would lose the focus, and with it the list.
@@ -51,9 +55,11 @@ export class Combobox {
     const asked = (this.asked = {});
     const found = await this.o.options(typed);
     if (asked !== this.asked || document.activeElement !== this.input) return;
-    this.found = found;
+    // Options that come late leave the arrow keys' choice alone.
+    const moved = this.moved ? found.findIndex((f) => f.value === this.found[this.active]?.value) : -1;
     const at = found.findIndex((f) => f.value === this.value);
-    this.active = typed ? (found.length && !this.o.free ? 0 : -1) : at;
+    this.found = found;
+    this.active = moved >= 0 ? moved : typed ? (found.length && !this.o.free ? 0 : -1) : at;
     this.list.replaceChildren(...found.map((f, i) => el("li", {
       role: "option", id: `${this.list.id}-${i}`, "data-i": i, "aria-selected": String(f.value === this.value),
     }, el("span", {}, f.text ?? f.value), f.note ? el("small", {}, f.note) : null)));
@@ -67,6 +73,7 @@ export class Combobox {
     this.asked = null;
     this.list.hidden = true;
     this.active = -1;
+    this.moved = false;
     this.input.setAttribute("aria-expanded", "false");
     this.input.removeAttribute("aria-activedescendant");
   }
@@ -99,6 +106,7 @@ export class Combobox {
       e.preventDefault();
       if (this.list.hidden) this.open("");
       else if (n) {
+        this.moved = true;
         this.active = (this.active + (e.key === "ArrowDown" ? 1 : this.active < 0 ? 0 : -1) + n) % n;
         this.show();
       }
