@@ -255,12 +255,14 @@ export class FlameGraph {
     const ratio = devicePixelRatio || 1;
     if (w === this.width && h === this.height && ratio === this.ratio) return;
     const before = this.height;
+    const home = this.layout && (before === 0 || this.view.top === this.homeTop());
     this.width = w;
     this.height = h;
     this.ratio = ratio;
     this.canvas.width = Math.round(w * ratio);
     this.canvas.height = Math.round(h * ratio);
-    if (this.layout) this.view.top = before === 0 ? this.homeTop() : this.clampTop(this.view.top + (this.flip ? before - h : 0));
+    // Who has not scrolled still sees the root, where a sandwich has its function.
+    if (this.layout) this.view.top = home ? this.homeTop() : this.clampTop(this.view.top + (this.flip ? before - h : 0));
     // At once: a canvas that was resized is empty until it is drawn.
     this.paint();
   }
