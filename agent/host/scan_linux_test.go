@@ -122,6 +122,9 @@ func TestAlive(t *testing.T) {
 
 func TestUnreadableProcessesAreShown(t *testing.T) {
 	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("must run as root, who alone can become somebody who may not look at this process")
+		}
 		t.Skip("only root can become somebody who may not look at this process")
 	}
 	exe, err := os.Executable()
