@@ -17,7 +17,7 @@ import (
 func (s *selection) resolveType(ctx context.Context, name string) (inquest.Type, error) {
 	var t inquest.Type
 	for _, u := range s.units {
-		c := u.sec.Types[u.column]
+		c := u.sec.Types[u.typ]
 		if t.Name == "" {
 			t = c
 		} else if c.Unit != t.Unit {

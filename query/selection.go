@@ -40,7 +40,8 @@ type unit struct {
 	part    *store.Part
 	section int
 	sec     store.Section
-	column  int // -1 if the request named no type
+	typ     int // index of the type asked for in sec.Types; -1 if the request named none
+	column  int // with its values; -1 too
 	rows    *store.Rows
 	sets    []setMatch // per label set of rows
 	proc    []uint32   // per process of rows: number in the selection
@@ -106,7 +107,7 @@ func (e *Engine) readType(ctx context.Context, r Request, f func(s *selection) e
 // try calls f with what the present view of the store selects, if more than
 // the known number of blocks are damaged in it.
 func (s *selection) try(ctx context.Context, r Request, f func(s *selection) error, known int) (err error) {
-	if s.view, err = s.e.store.View(ctx, s.window, s.sel.service()); err != nil {
+	if s.view, err = s.e.store.View(ctx, store.Selection{Window: s.window, Services: s.sel.services()}); err != nil {
 		return err
 	}
 	defer s.view.Close()
@@ -159,11 +160,12 @@ func (s *selection) findUnits(ctx context.Context, r Request) error {
 			if sec.Profiles == 0 || !sec.From.Before(s.window.Until) || sec.Until.Before(s.window.From) {
 				continue
 			}
-			u := &unit{part: p, section: i, sec: sec, column: -1}
+			u := &unit{part: p, section: i, sec: sec, typ: -1, column: -1}
 			if r.Type != "" {
-				if u.column = column(sec, r.Type); u.column < 0 {
+				if u.typ = column(sec, r.Type); u.typ < 0 {
 					continue
 				}
+				u.column = sec.Column[u.typ]
 			}
 			s.units = append(s.units, u)
 		}
@@ -183,7 +185,7 @@ func (s *selection) findUnits(ctx context.Context, r Request) error {
 	return nil
 }
 
-// column finds the value column of a type in a section, -1 if it has none. A
+// column finds a type in a section, -1 if it does not have it. A
 // name of Go's kinds is looked for in its own kind only.
 func column(sec store.Section, name string) int {
 	if k := inquest.KindOfType(name); k != inquest.KindOther && k != sec.Kind {

@@ -51,26 +51,32 @@ func parseSelector(query string) (selector, error) {
 	return ms, nil
 }
 
-// service returns the filter of service names that follows from s, nil if
-// there is none.
-func (s selector) service() func(string) bool {
+// services are those that the matchers on the service let through.
+func (s selector) services() store.Services {
 	var on selector
 	for _, m := range s {
-		if m.Name == inquest.LabelService {
-			on = append(on, m)
+		if m.Name != inquest.LabelService {
+			continue
 		}
+		if m.Type == labels.MatchEqual {
+			return store.Services{Names: []string{m.Value}} // the others are asked per profile
+		}
+		if names := m.SetMatches(); m.Type == labels.MatchRegexp && len(names) > 0 {
+			return store.Services{Names: names}
+		}
+		on = append(on, m)
 	}
 	if on == nil {
-		return nil
+		return store.Services{}
 	}
-	return func(name string) bool {
+	return store.Services{Match: func(name string) bool {
 		for _, m := range on {
 			if !m.Matches(name) {
 				return false
 			}
 		}
 		return true
-	}
+	}}
 }
 
 // match asks the matchers of a profile's label set, whose release has been

@@ -176,7 +176,7 @@ func (s *Store) known(ctx context.Context, key inquest.Key, hash uint64, taken *
 		}
 		row, err := s.rowOf(b, k)
 		if err != nil {
-			return Appended{}, false, s.quarantine(b, int(k.part), err)
+			return Appended{}, false, s.quarantine(b, int(k.part), "", err)
 		}
 		return Appended{ID: newID(key, row.start), Duplicate: true, Samples: int(row.samples)}, true, nil
 	}

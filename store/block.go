@@ -13,12 +13,13 @@ import (
 
 // block is one block of the catalog. Its blob is open while a view holds it.
 type block struct {
-	info  *blockInfo
+	info  *blockInfo // but for rolled, it never changes
 	blobs Blobs
 
-	mu   sync.Mutex
-	refs int
-	blob Blob
+	mu     sync.Mutex
+	refs   int
+	blob   Blob
+	doomed bool // not in the catalog any more: the file goes with the last reference
 }
 
 func (b *block) acquire() {
@@ -31,10 +32,26 @@ func (b *block) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refs--
-	if b.refs == 0 && b.blob != nil {
+	if b.refs > 0 {
+		return
+	}
+	if b.blob != nil {
 		_ = b.blob.Close() // it was only read
 		b.blob = nil
 	}
+	if b.doomed {
+		_ = b.blobs.Delete(b.info.id) // what stays is deleted at the next start: no row names it
+	}
+}
+
+// doom deletes the file of a block that has left the catalog, now or when
+// nobody reads it any more.
+func (b *block) doom() {
+	b.acquire()
+	b.mu.Lock()
+	b.doomed = true
+	b.mu.Unlock()
+	b.release()
 }
 
 // read returns an unpacked stream. The block must be held.
@@ -76,26 +93,32 @@ func unpackStream(pk *packer, s *stream, data []byte) ([]byte, error) {
 	return pk.unpack(data, s.codec, int(s.raw))
 }
 
-// blockWriter writes a block of heads that are closed and packed.
+// blockWriter writes a block: begin, parts in the order of their services,
+// then finish.
 type blockWriter struct {
 	pk     *packer
 	w      io.Writer
 	offset int64
-	info   *blockInfo
-	raw    []byte
-	keys   []storedKey
+	blockListing
+	raw []byte
+	key []storedKey // of all parts
 }
 
-// writeBlock writes the heads to w and returns what the catalog keeps.
-// Heads without rows leave no part, but their epochs are named.
+// newBlockWriter begins a block.
+func newBlockWriter(w io.Writer, pk *packer, id string, created int64, level uint8) (*blockWriter, error) {
+	b := &blockWriter{pk: pk, w: w, blockListing: blockListing{id: id, created: created, level: level}}
+	return b, b.write(binary.LittleEndian.AppendUint32([]byte(magicBlockHead), blockVersion))
+}
+
+// writeBlock writes the heads, sorted by service, to w and returns what the
+// catalog keeps. Heads without rows leave no part, but their epochs are named.
 func writeBlock(w io.Writer, pk *packer, id string, created int64, heads []*head) (*blockInfo, []storedKey, error) {
-	b := &blockWriter{pk: pk, w: w, info: &blockInfo{id: id, created: created}}
-	header := binary.LittleEndian.AppendUint32([]byte(magicBlockHead), formatVersion)
-	if err := b.write(header); err != nil {
+	b, err := newBlockWriter(w, pk, id, created, levelHead)
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, h := range heads {
-		b.info.epochs = append(b.info.epochs, h.epoch)
+		b.epochs = append(b.epochs, h.epoch)
 		if h.rows == 0 {
 			continue
 		}
@@ -103,12 +126,8 @@ func writeBlock(w io.Writer, pk *packer, id string, created int64, heads []*head
 			return nil, nil, err
 		}
 	}
-	if err := b.finish(); err != nil {
-		return nil, nil, err
-	}
-	b.info.size = b.offset
-	b.info.span()
-	return b.info, b.keys, nil
+	info, err := b.finish()
+	return info, b.key, err
 }
 
 func (b *blockWriter) write(p []byte) error {
@@ -161,7 +180,7 @@ func (b *blockWriter) part(h *head) error {
 	if info.directory, err = b.place(b.pk.stream(0, b.raw)); err != nil {
 		return err
 	}
-	b.info.parts = append(b.info.parts, info)
+	b.parts = append(b.parts, info)
 	return nil
 }
 
@@ -178,7 +197,7 @@ func (b *blockWriter) groups(s *headSection, si *sectionInfo, t *tables, section
 		}
 		out = append(out, placed)
 		for i, k := range g.keys {
-			b.keys = append(b.keys, storedKey{k.key, k.hash, uint32(len(b.info.parts)), section, uint32(si.profiles + i)})
+			b.key = append(b.key, storedKey{k.key, k.hash, uint32(len(b.parts)), section, uint32(si.profiles + i)})
 		}
 		si.profiles += g.rows
 		si.from, si.until = min(si.from, g.from), max(si.until, g.until)
@@ -186,62 +205,82 @@ func (b *blockWriter) groups(s *headSection, si *sectionInfo, t *tables, section
 	return out, nil
 }
 
-func (b *blockWriter) finish() error {
-	sortKeys(b.keys)
-	b.info.keys = len(b.keys)
+// finish writes keys, listing and footer, and returns what the catalog keeps.
+func (b *blockWriter) finish() (*blockInfo, error) {
+	sortKeys(b.key)
+	b.keys = len(b.key)
 	var err error
-	b.raw = appendKeyList(b.raw[:0], b.keys)
-	if b.info.keyList, err = b.place(b.pk.stream(secKeys, b.raw)); err != nil {
-		return err
+	b.raw = appendKeyList(b.raw[:0], b.key)
+	if b.keyList, err = b.place(b.pk.stream(secKeys, b.raw)); err != nil {
+		return nil, err
 	}
-	b.raw = appendKeyInfo(b.raw[:0], b.keys)
-	if b.info.keyInfo, err = b.place(b.pk.stream(secKeyInfo, b.raw)); err != nil {
-		return err
+	b.raw = appendKeyInfo(b.raw[:0], b.key)
+	if b.keyInfo, err = b.place(b.pk.stream(secKeyInfo, b.raw)); err != nil {
+		return nil, err
 	}
-	listing := appendBlockInfo(nil, b.info)
-	footer := binary.LittleEndian.AppendUint64(nil, uint64(b.offset))
-	footer = binary.LittleEndian.AppendUint64(footer, uint64(len(listing)))
-	footer = binary.LittleEndian.AppendUint32(footer, checksum(listing))
-	footer = binary.LittleEndian.AppendUint32(footer, formatVersion)
+	raw := appendListing(nil, &b.blockListing)
+	at := listingPlace(raw, b.offset)
+	footer := binary.LittleEndian.AppendUint64(nil, uint64(at.offset))
+	footer = binary.LittleEndian.AppendUint64(footer, uint64(at.size))
+	footer = binary.LittleEndian.AppendUint32(footer, at.crc)
+	footer = binary.LittleEndian.AppendUint32(footer, blockVersion)
 	footer = append(footer, magicBlockFoot...)
-	if err := b.write(listing); err != nil {
-		return err
+	if err := b.write(raw); err != nil {
+		return nil, err
 	}
-	return b.write(footer)
+	if err := b.write(footer); err != nil {
+		return nil, err
+	}
+	return b.info(b.offset, at), nil
 }
 
-// readListing reads a block's own listing.
-func readListing(r io.ReaderAt, size int64) (*blockInfo, error) {
+// listingPlace is where a listing stands; its stream id is the version of the
+// block.
+func listingPlace(raw []byte, offset int64) stream {
+	return stream{id: blockVersion, codec: codecRaw, raw: uint32(len(raw)), size: uint32(len(raw)), crc: checksum(raw), offset: offset}
+}
+
+// findListing reads the footer of a block of the given size.
+func findListing(r io.ReaderAt, size int64) (stream, error) {
 	if size < blockHeaderSize+blockFooterSize {
-		return nil, errors.New("file is too short for a block")
+		return stream{}, errors.New("file is too short for a block")
 	}
 	footer := make([]byte, blockFooterSize)
 	if _, err := r.ReadAt(footer, size-blockFooterSize); err != nil {
-		return nil, fmt.Errorf("read footer: %w", err)
+		return stream{}, fmt.Errorf("read footer: %w", err)
 	}
 	if string(footer[24:]) != magicBlockFoot {
-		return nil, errors.New("footer is damaged")
+		return stream{}, errors.New("footer is damaged")
 	}
-	if v := binary.LittleEndian.Uint32(footer[20:]); v != formatVersion {
-		return nil, fmt.Errorf("version %d, this program reads %d", v, formatVersion)
+	v := binary.LittleEndian.Uint32(footer[20:])
+	if v == 0 || v > blockVersion {
+		return stream{}, fmt.Errorf("version %d, this program reads up to %d", v, blockVersion)
 	}
 	off, n := binary.LittleEndian.Uint64(footer), binary.LittleEndian.Uint64(footer[8:])
 	if n > maxListBytes || off > uint64(size) || off+n != uint64(size-blockFooterSize) {
-		return nil, errors.New("footer is damaged")
+		return stream{}, errors.New("footer is damaged")
 	}
-	raw := make([]byte, n)
-	if _, err := r.ReadAt(raw, int64(off)); err != nil {
-		return nil, fmt.Errorf("read listing: %w", err)
-	}
-	if checksum(raw) != binary.LittleEndian.Uint32(footer[16:]) {
-		return nil, errors.New("checksum of the listing does not match")
-	}
-	info, err := readBlockInfo(raw)
+	return stream{
+		id: uint8(v), codec: codecRaw, raw: uint32(n), size: uint32(n),
+		crc: binary.LittleEndian.Uint32(footer[16:]), offset: int64(off),
+	}, nil
+}
+
+// openListing reads a block's own listing, and where it stands.
+func openListing(r io.ReaderAt, size int64) (*blockListing, stream, error) {
+	at, err := findListing(r, size)
 	if err != nil {
-		return nil, err
+		return nil, at, err
 	}
-	info.size = size
-	return info, nil
+	raw := make([]byte, at.size)
+	if _, err := r.ReadAt(raw, at.offset); err != nil {
+		return nil, at, fmt.Errorf("read listing: %w", err)
+	}
+	if checksum(raw) != at.crc {
+		return nil, at, errors.New("checksum of the listing does not match")
+	}
+	l, err := readListing(raw, uint32(at.id))
+	return l, at, err
 }
 
 // dictionaryStreams packs a dictionary: what flame graphs need apart from

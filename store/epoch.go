@@ -251,7 +251,11 @@ func (c *closer) writeFile(heads []*head) error {
 		rows += h.rows
 		epochs[h.epoch] = true
 	}
-	info := &blockInfo{}
+	list := make([]uint64, 0, len(heads))
+	for _, h := range heads {
+		list = append(list, h.epoch)
+	}
+	var info *blockInfo
 	var keys []storedKey
 	if rows > 0 {
 		id, err := newBlockID(now)
@@ -265,24 +269,20 @@ func (c *closer) writeFile(heads []*head) error {
 		if err != nil {
 			return err
 		}
-	} else {
-		for _, h := range heads {
-			info.epochs = append(info.epochs, h.epoch)
-		}
 	}
-	if err := s.catalog.addBlock(info, s.baselines.of(epochs), s.log.highest(), s.log.lowest()); err != nil {
+	if err := s.catalog.addBlock(info, list, s.baselines.of(epochs), s.log.highest(), s.log.lowest()); err != nil {
 		return errors.Join(err, s.discard(info))
 	}
 	c.replace(heads, info, keys, now)
 	s.baselines.stored(epochs)
 	s.commit.fresh.Store(true)
 	s.stats.blockWritten(time.Since(began))
-	return s.releaseLog(info.epochs)
+	return s.releaseLog(list)
 }
 
 // discard deletes a block that did not get into the catalog.
 func (s *Store) discard(info *blockInfo) error {
-	if info.id == "" {
+	if info == nil {
 		return nil
 	}
 	return s.blobs.Delete(info.id)
@@ -301,7 +301,7 @@ func (c *closer) replace(heads []*head, info *blockInfo, keys []storedKey, now t
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = slices.DeleteFunc(s.closing, func(h *head) bool { return slices.Contains(heads, h) })
-	if info.id == "" {
+	if info == nil {
 		return
 	}
 	b := &block{info: info, blobs: s.blobs}

@@ -75,7 +75,7 @@ func (f *faultyFile) Datasync() error {
 // ReadBlock reads everything in a block's bytes. Without sums checksums are
 // not looked at, so that damage reaches what lies behind them.
 func ReadBlock(data []byte, sums bool) error {
-	info, err := readListing(bytes.NewReader(data), int64(len(data)))
+	info, _, err := openListing(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func readParsed(dir *partDirectory, info *partInfo, part func(uint8) []byte, str
 // DictSections unpacks the dictionary of a block's first part, as ReadDict
 // takes it.
 func DictSections(data []byte) (out []byte) {
-	info, err := readListing(bytes.NewReader(data), int64(len(data)))
+	info, _, err := openListing(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		panic(err)
 	}

@@ -103,17 +103,17 @@ func (s *Store) rebuildCatalog() error {
 	}
 	run := uint64(0)
 	for _, name := range names {
-		info, err := s.listing(name)
+		info, list, err := s.inspect(name)
 		if err != nil {
 			if err := s.catalog.damage(name, err.Error()); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.catalog.addBlock(info, nil, math.MaxInt64, 0); err != nil {
+		if err := s.catalog.addBlock(info, list.epochs, nil, math.MaxInt64, 0); err != nil {
 			return err
 		}
-		for _, e := range info.epochs {
+		for _, e := range list.epochs {
 			run = max(run, e>>runEpochBit)
 		}
 	}
@@ -127,21 +127,25 @@ func (s *Store) rebuildCatalog() error {
 	return nil
 }
 
-func (s *Store) listing(name string) (*blockInfo, error) {
+// inspect reads what a block says of itself.
+func (s *Store) inspect(name string) (*blockInfo, *blockListing, error) {
 	b, err := s.blobs.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer b.Close()
 	size, err := b.Size()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	info, err := readListing(b, size)
-	if err == nil && info.id != name {
-		err = fmt.Errorf("is block %s", info.id)
+	l, at, err := openListing(b, size)
+	if err != nil {
+		return nil, nil, err
 	}
-	return info, err
+	if l.id != name {
+		return nil, nil, fmt.Errorf("is block %s", l.id)
+	}
+	return l.info(size, at), l, nil
 }
 
 // lockDir makes sure that no other process has the directory.

@@ -54,7 +54,7 @@ func merge(tb testing.TB, list []corpus.Body) *pprof.Profile {
 func compareMerge(t *testing.T, s *store.Store, service string, kind inquest.Kind, want *pprof.Profile) {
 	t.Helper()
 	ctx := context.Background()
-	v, err := s.View(ctx, everything, func(n string) bool { return n == service })
+	v, err := s.View(ctx, store.Selection{Window: everything, Services: store.Services{Names: []string{service}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestOddProfiles(t *testing.T) {
 			}
 		}
 		names := map[string]bool{}
-		v, err := s.View(ctx, everything, func(n string) bool { return n == "odd" })
+		v, err := s.View(ctx, store.Selection{Window: everything, Services: store.Services{Names: []string{"odd"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestSelfSelection(t *testing.T) {
 		}
 	}
 	for range 2 {
-		v, err := s.View(ctx, everything, nil)
+		v, err := s.View(ctx, store.Selection{Window: everything})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -368,7 +368,7 @@ func TestWindow(t *testing.T) {
 	}
 	for range 2 {
 		w := inquest.Window{From: t0.Add(1000 * 1e9), Until: t0.Add(1100 * 1e9)}
-		v, err := s.View(ctx, w, nil)
+		v, err := s.View(ctx, store.Selection{Window: w})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,12 +9,13 @@ import (
 )
 
 // Part is one service's profiles in one block or head, as far as the view's
-// window touches them: all kinds over one dictionary. Methods read what they
+// window touches them, or its rows, or those of several services, in one
+// rollup: all kinds over one dictionary. Methods read what they
 // need and keep what they decoded of the dictionary until the view is closed.
 // Different parts may be used by different goroutines at once, one part by
 // one at a time.
 type Part struct {
-	Service string
+	Service string // "": of several, see Rows.LabelSets
 
 	s        *Store
 	sections []partSection
@@ -37,12 +38,18 @@ type partSection struct {
 	n      int // rows in all
 }
 
-// Section is the profiles of one kind and set of sample types in a part.
+// Section is the profiles of one kind and set of sample types in a part, or
+// rows of one resolution of a rollup of them.
 type Section struct {
-	Kind        inquest.Kind
-	Types       []inquest.Type // value columns, in order
-	Profiles    int
-	From, Until time.Time // first and last Start, both inclusive
+	Kind  inquest.Kind
+	Types []inquest.Type // in order
+	// Column is, by type, the value column with its sums, and Held that with the
+	// sums of value × hold, see HeldPerSecond: -1 if there is none.
+	Column, Held []int
+	Resolution   Resolution
+	Profiles     int       // rows
+	From, Until  time.Time // first and last Start, both inclusive; of rollups, starts of steps
+	Spans        []Span    // rows that start in none of them do not count
 }
 
 // Sections lists the sections of the part; their positions are the section
@@ -153,7 +160,7 @@ func (p *Part) damaged(err error) error {
 	if p.block == nil {
 		return fmt.Errorf("read head of service %q: %w", p.Service, err)
 	}
-	return p.s.quarantine(p.block, p.index, err)
+	return p.s.quarantine(p.block, p.index, p.Service, err)
 }
 
 // Rows are the profiles of one section, columns of equal length.

@@ -74,8 +74,12 @@ func setDefault[T ~int64](v *T, d T) {
 	}
 }
 
-// coreCacheBytes bounds the function-level trees of blocks kept in memory.
-const coreCacheBytes = 32 << 20
+// Bounds on what is kept in memory of blocks: function-level trees, and
+// listings.
+const (
+	coreCacheBytes    = 32 << 20
+	listingCacheBytes = 16 << 20
+)
 
 var (
 	minTime = int64(math.MinInt64)
@@ -94,12 +98,15 @@ type Store struct {
 	log     *logSet
 	keys    *keyIndex
 	cores   *coreCache
-	stats   *stats
-	bodies  sync.Pool // *body
+
+	listings *lru[string, *blockListing]
+	stats    *stats
+	bodies   sync.Pool // *body
 
 	baselines *baselines
 	commit    *committer
 	closer    *closer
+	keeper    *keeper
 
 	run       uint64 // number of this run's first log file
 	replay    *replay
@@ -138,7 +145,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
-		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(coreCacheBytes), baselines: newBaselines(),
+		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(coreCacheBytes),
+		listings: newLRU[string, *blockListing](listingCacheBytes), baselines: newBaselines(),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
 		heads: map[string]*head{}, damaged: map[string]string{},
 	}
@@ -160,6 +168,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.cancel = cancel
 	go s.commit.run()
 	go s.closer.run()
+	s.keeper = newKeeper(s)
+	s.keeper.start()
 	go s.start(background, r)
 	return s, nil
 }
@@ -176,6 +186,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
+	s.keeper.stop()
 	<-s.started
 	s.writers.Wait()
 	err := s.closer.flush(context.Background())
