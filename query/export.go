@@ -26,7 +26,7 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 		return inquest.Errorf(inquest.ErrInvalid, "a pprof file holds sums of profiles: use agg=sum, last or max")
 	}
 	var body []byte
-	err := e.readType(ctx, r, func(s *selection) error {
+	err := e.readType(ctx, r, need{}, func(s *selection) error {
 		if s.agg == AggAvg {
 			s.agg = AggSum
 		}
@@ -164,7 +164,7 @@ type ProfileInfo struct {
 func (e *Engine) Profiles(ctx context.Context, r Request, limit int) ([]ProfileInfo, Coverage, error) {
 	r.Agg, r.Rate = "", false
 	out, c := []ProfileInfo{}, Coverage{}
-	err := e.readType(ctx, r, func(s *selection) error {
+	err := e.readType(ctx, r, need{}, func(s *selection) error {
 		s.holds()
 		for _, p := range cut(s.newest(), limit) {
 			out = append(out, p.info())

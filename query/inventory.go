@@ -128,7 +128,7 @@ func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit 
 // If a block turns out to be damaged, f is called again for the others.
 func (e *Engine) list(ctx context.Context, r Request, f func(u *unit) error) error {
 	r.Agg, r.Rate = "", false
-	return e.read(ctx, r, func(s *selection) error {
+	return e.read(ctx, r, need{}, func(s *selection) error {
 		for _, u := range s.units {
 			if err := ctx.Err(); err != nil {
 				return err

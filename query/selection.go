@@ -68,7 +68,7 @@ type setMatch struct {
 // The store leaves out a block from the moment it finds it damaged. Then f is
 // called again with what is left, so it must not have effects before it
 // succeeds.
-func (e *Engine) read(ctx context.Context, r Request, f func(s *selection) error) error {
+func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selection) error) error {
 	w, err := e.window(r.Window)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (e *Engine) read(ctx context.Context, r Request, f func(s *selection) error
 	known := -1 // damaged blocks when it was last tried
 	for {
 		s := &selection{e: e, window: w, sel: sel, names: releases{store: e.store}}
-		next := s.try(ctx, r, f, known)
+		next := s.try(ctx, r, n, f, known)
 		if s.view == nil || len(s.view.Damaged) <= known {
 			return cmp.Or(err, next)
 		}
@@ -97,20 +97,25 @@ func (e *Engine) read(ctx context.Context, r Request, f func(s *selection) error
 }
 
 // readType is read for what needs a type.
-func (e *Engine) readType(ctx context.Context, r Request, f func(s *selection) error) error {
+func (e *Engine) readType(ctx context.Context, r Request, n need, f func(s *selection) error) error {
 	if r.Type == "" {
 		return inquest.Errorf(inquest.ErrInvalid, "no type is given: want one such as type=cpu or type=inuse_space")
 	}
-	return e.read(ctx, r, f)
+	return e.read(ctx, r, n, f)
 }
 
 // try calls f with what the present view of the store selects, if more than
 // the known number of blocks are damaged in it.
-func (s *selection) try(ctx context.Context, r Request, f func(s *selection) error, known int) (err error) {
-	if s.view, err = s.e.store.View(ctx, store.Selection{Window: s.window, Services: s.sel.services()}); err != nil {
+func (s *selection) try(ctx context.Context, r Request, n need, f func(s *selection) error, known int) (err error) {
+	want, err := s.storeSelection(r, n)
+	if err != nil {
+		return err
+	}
+	if s.view, err = s.e.store.View(ctx, want); err != nil {
 		return err
 	}
 	defer s.view.Close()
+	s.window = s.view.Window
 	if len(s.view.Damaged) <= known {
 		return nil
 	}
@@ -157,9 +162,6 @@ func (s *selection) checkSize() error {
 func (s *selection) findUnits(ctx context.Context, r Request) error {
 	for _, p := range s.view.Parts {
 		for i, sec := range p.Sections() {
-			if sec.Profiles == 0 || !sec.From.Before(s.window.Until) || sec.Until.Before(s.window.From) {
-				continue
-			}
 			u := &unit{part: p, section: i, sec: sec, typ: -1, column: -1}
 			if r.Type != "" {
 				if u.typ = column(sec, r.Type); u.typ < 0 {
@@ -182,6 +184,13 @@ func (s *selection) findUnits(ctx context.Context, r Request) error {
 		return err
 	}
 	s.dec, s.unit = precision(t, s.agg)
+	if s.agg == AggAvg {
+		for _, u := range s.units {
+			if held := u.sec.Held[u.typ]; held >= 0 {
+				u.column = held
+			}
+		}
+	}
 	return nil
 }
 
@@ -257,7 +266,7 @@ func (s *selection) match(ctx context.Context, u *unit) error {
 		m := setMatch{labels: resolved}
 		m.ok, m.keep = s.sel.match(resolved)
 		if m.ok && len(m.keep) > 0 {
-			if sampleNames == nil {
+			if sampleNames == nil && u.sec.Resolution == store.Raw {
 				if sampleNames, err = u.sampleNames(ctx); err != nil {
 					return err
 				}
@@ -289,11 +298,13 @@ func (u *unit) sampleNames(ctx context.Context) (map[string]bool, error) {
 	return set, nil
 }
 
-// pick selects the rows that begin in the window and whose labels match.
+// pick selects the rows that count in the window and whose labels match.
 func (s *selection) pick(u *unit) {
-	from, until := s.window.From.UnixNano(), s.window.Until.UnixNano()
 	for i, start := range u.rows.Start {
-		if start >= from && start < until && u.sets[u.rows.LabelSet[i]].ok {
+		if !u.sets[u.rows.LabelSet[i]].ok {
+			continue
+		}
+		if slices.ContainsFunc(u.sec.Spans, func(s store.Span) bool { return s.Contains(start) }) {
 			u.picked = append(u.picked, int32(i))
 		}
 	}
@@ -307,17 +318,19 @@ func (u *unit) number(procs map[processKey]uint32) {
 	u.proc = make([]uint32, len(u.rows.Processes))
 	known := make([]bool, len(u.proc))
 	for _, row := range u.picked {
-		p := u.rows.Process[row]
-		if known[p] {
-			continue
+		service := u.service(row)
+		for _, p := range u.processes(row) {
+			if known[p] {
+				continue
+			}
+			key := processKey{service, u.rows.Processes[p]}
+			n, ok := procs[key]
+			if !ok {
+				n = uint32(len(procs))
+				procs[key] = n
+			}
+			u.proc[p], known[p] = n, true
 		}
-		key := processKey{u.part.Service, u.rows.Processes[p]}
-		n, ok := procs[key]
-		if !ok {
-			n = uint32(len(procs))
-			procs[key] = n
-		}
-		u.proc[p], known[p] = n, true
 	}
 }
 
@@ -354,31 +367,33 @@ func (s *selection) coverage() Coverage {
 	c := Coverage{
 		From:       s.window.From,
 		Until:      s.window.Until,
-		Resolution: "raw",
 		Incomplete: s.view.Incomplete,
 		Damaged:    s.view.Damaged,
 		Estimated:  s.agg == aggRate,
 	}
 	c.Samples = s.kept.Load()
 	seen := make([]bool, s.procs)
+	coarsest := store.Raw
 	var observed, present int64
 	for _, u := range s.units {
-		c.Profiles += int64(len(u.picked))
+		coarsest = max(coarsest, u.sec.Resolution)
 		for i, row := range u.picked {
-			if p := u.proc[u.rows.Process[row]]; !seen[p] {
-				seen[p] = true
-				c.Processes++
+			for _, p := range u.processes(row) {
+				if n := u.proc[p]; !seen[n] {
+					seen[n] = true
+					c.Processes++
+				}
 			}
-			observed += u.rows.End[row] - u.rows.Start[row]
+			c.Profiles += u.profiles(row)
+			c.Truncated += u.truncated(row)
+			observed += u.observed(row)
 			present += u.hold[i]
 			if len(u.sets[u.rows.LabelSet[row]].keep) == 0 {
-				c.Samples += int64(u.rows.Samples[row])
-			}
-			if u.rows.Flags[row]&store.FlagTruncated != 0 {
-				c.Truncated++
+				c.Samples += u.samples(row)
 			}
 		}
 	}
+	c.Resolution = coarsest.String()
 	c.ObservedProcessSeconds = time.Duration(observed).Seconds()
 	c.PresentProcessSeconds = time.Duration(present).Seconds()
 	return c

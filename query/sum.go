@@ -184,12 +184,7 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 		if err != nil {
 			return err
 		}
-		var without int64
-		for i, v := range self {
-			if v != 0 && i > 0 && f.Unsymbolized[f.Name[i]] {
-				without += v
-			}
-		}
+		without := withoutSymbol(f, self)
 		mu.Lock()
 		defer mu.Unlock()
 		b.AddTree(f.Names, f.Name, f.Parent, self)
@@ -202,10 +197,20 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 	return b.Tree(), unsymbolized, nil
 }
 
+// withoutSymbol is the self value on frames without a name.
+func withoutSymbol(f *store.FuncTree, self []int64) (sum int64) {
+	for i, v := range self {
+		if v != 0 && i > 0 && f.Unsymbolized[f.Name[i]] {
+			sum += v
+		}
+	}
+	return sum
+}
+
 // readTree selects, weighs and merges: what trees and tables of functions are
 // made of.
 func (e *Engine) readTree(ctx context.Context, r Request, f func(s *selection, t *calltree.Tree, c Coverage) error) error {
-	return e.readType(ctx, r, func(s *selection) error {
+	return e.readType(ctx, r, need{rollups: true}, func(s *selection) error {
 		s.holds()
 		s.choose()
 		s.weigh("")

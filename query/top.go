@@ -69,12 +69,23 @@ func packageOf(function string) string {
 	return noPackage
 }
 
+// topOfTree adds up what each part's tree gives: no tree of all is needed for
+// that.
 func (e *Engine) topOfTree(ctx context.Context, r Request, by string, key func(string) string, limit int) (a *TopAnswer, err error) {
-	err = e.readTree(ctx, r, func(s *selection, t *calltree.Tree, c Coverage) error {
-		rows := t.Top(key)
-		a = s.table(by, len(rows), t.Total(), c)
+	err = e.readType(ctx, r, need{rollups: true}, func(s *selection) error {
+		s.holds()
+		s.choose()
+		s.weigh("")
+		t := &tally{s: s, key: key, rows: make(map[string]*tallyRow)}
+		if err := s.each(ctx, t.add); err != nil {
+			return err
+		}
+		rows := t.sorted()
+		c := s.coverage()
+		c.Unsymbolized = scaled(t.unsymbolized, s.dec)
+		a = s.table(by, len(rows), t.total, c)
 		for _, row := range cut(rows, limit) {
-			a.Rows = append(a.Rows, TopRow{Name: row.Name, Self: scaled(row.Self, s.dec), Cum: scaled(row.Cum, s.dec)})
+			a.Rows = append(a.Rows, TopRow{Name: row.name, Self: scaled(row.self, s.dec), Cum: scaled(row.cum, s.dec)})
 		}
 		if by != ByFunction {
 			return nil
@@ -134,7 +145,7 @@ func (s *selection) locate(ctx context.Context, rows []TopRow) error {
 
 // topOfLabel adds up totals by service or release.
 func (e *Engine) topOfLabel(ctx context.Context, r Request, by string, limit int) (a *TopAnswer, err error) {
-	err = e.readType(ctx, r, func(s *selection) error {
+	err = e.readType(ctx, r, need{rollups: true, by: []string{by}}, func(s *selection) error {
 		s.holds()
 		s.choose()
 		s.weigh(by)
@@ -179,7 +190,7 @@ func (s *selection) sums(ctx context.Context, by string) (map[string]float64, er
 
 // by sorts the picked rows, as indexes into picked, by service or release.
 func (u *unit) by(label string) map[string][]int32 {
-	if label == ByService {
+	if label == ByService && u.part.Service != "" {
 		return map[string][]int32{u.part.Service: u.all()}
 	}
 	out := make(map[string][]int32)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/store"
 )
 
 // How values of different times are added up.
@@ -40,6 +41,12 @@ func (s *selection) holds() {
 	need := false
 	for _, u := range s.units {
 		u.hold = make([]int64, len(u.picked))
+		if u.sec.Resolution != store.Raw { // settled when they were made
+			for i, row := range u.picked {
+				u.hold[i] = u.rows.Hold[row]
+			}
+			continue
+		}
 		for i, row := range u.picked {
 			stated, observed := u.rows.Hold[row], u.rows.End[row]-u.rows.Start[row]
 			u.hold[i] = max(min(stated, maxHold), observed)
@@ -74,6 +81,9 @@ type neighbour struct {
 func (s *selection) holdsOf(procs []bool) {
 	var all []neighbour
 	for _, u := range s.units {
+		if u.sec.Resolution != store.Raw {
+			continue
+		}
 		deltas := u.hasDeltas()
 		for i, row := range u.picked {
 			p := u.proc[u.rows.Process[row]]
@@ -191,6 +201,10 @@ func (s *selection) weigh(by string) {
 	switch s.agg {
 	case AggAvg:
 		for _, u := range s.units {
+			if u.sec.Resolution != store.Raw { // the column is of value × hold
+				u.weight = 1 / (store.HeldPerSecond(s.typ) * seconds)
+				continue
+			}
 			u.weighByHold(seconds)
 		}
 	case aggRate:
@@ -208,7 +222,7 @@ type dutyKey struct{ service, release string }
 // weighByDuty weighs rows by present ÷ observed ÷ window.
 func (s *selection) weighByDuty(by string, seconds float64) {
 	key := func(u *unit, row int32) dutyKey {
-		k := dutyKey{service: u.part.Service}
+		k := dutyKey{service: u.service(row)}
 		if by == ByRelease {
 			k.release = u.sets[u.rows.LabelSet[row]].labels.Get(inquest.LabelRelease)
 		}
@@ -223,11 +237,11 @@ func (s *selection) weighByDuty(by string, seconds float64) {
 				d = &duty{}
 				duties[k] = d
 			}
-			d.add(u.rows.End[row]-u.rows.Start[row], u.hold[i])
+			d.add(u.observed(row), u.hold[i])
 		}
 	}
 	for _, u := range s.units {
-		if by != ByRelease {
+		if by != ByRelease && u.part.Service != "" {
 			u.weight = duties[dutyKey{service: u.part.Service}].factor() / seconds
 			continue
 		}

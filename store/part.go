@@ -175,6 +175,15 @@ type Rows struct {
 	Samples    []uint32
 	Flags      []uint8   // FlagTruncated, FlagShifted
 	Totals     [][]int64 // [column][row]
+
+	// Of rollups, whose rows stand for several profiles; nil elsewhere. There
+	// Process is nil, Key and Samples mean nothing, and Hold is a sum.
+	Profiles    []uint32 // how many
+	Observed    []int64  // Σ End−Start of them, ns
+	SampleSum   []int64  // stacks of them, each counted on its own
+	Truncated   []uint32 // how many had samples folded
+	ProcessIDs  []uint32 // index into Processes: row i has those from ProcessEnds[i-1] to ProcessEnds[i]
+	ProcessEnds []uint32
 }
 
 // ID is the id of the profile in a row, for the API and Store.Find.

@@ -100,6 +100,33 @@ func (s *Store) horizon(*Services) *horizon {
 	return &horizon{minTime, minTime, minTime, minTime}
 }
 
+// RollupKeeps says whether the rows of rollups keep a label of profiles.
+func (s *Store) RollupKeeps(label string) bool {
+	switch label {
+	case inquest.LabelService, inquest.LabelRelease, inquest.LabelBuild:
+		return true
+	}
+	return false
+}
+
+// KnownFrom is since when there are rows of a resolution of all of the
+// services: zero if none were ever dropped.
+func (s *Store) KnownFrom(services Services, r Resolution) time.Time {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if from := s.horizon(&services)[r]; from != minTime {
+		return unixTime(from)
+	}
+	return time.Time{}
+}
+
+// Finest is the finest resolution that has all of the services at time t.
+func (s *Store) Finest(services Services, t time.Time) Resolution {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.horizon(&services).finest(boundNanos(t, minTime))
+}
+
 // rawOnly is the plan of a window that profiles alone answer.
 func rawOnly(w Span) *plan {
 	p := &plan{whole: w}
