@@ -89,6 +89,10 @@ func (p *plan) window(asked inquest.Window) inquest.Window {
 func (s *Store) plan(sel *Selection) *plan {
 	from, until := windowNanos(sel.Window)
 	w := Span{from, until}
+	if sel.Digests {
+		length := int64(FiveMinutes.Duration())
+		return rawOnly(Span{floorTo(from, length), ceilTo(until, length)})
+	}
 	if !sel.Rollups {
 		return rawOnly(w)
 	}
