@@ -80,6 +80,16 @@ func HeldPerSecond(t inquest.Type) float64 {
 
 func (s *sectionInfo) section() Section {
 	out := Section{Kind: s.kind, Resolution: s.resolution, Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
+	if s.digest {
+		for i, t := range s.sampleTypes {
+			typ, held := inquest.TypeOf(s.kind, t[0], t[1]), -1
+			if typ.Temporality == inquest.Instant {
+				held = i
+			}
+			out.Types, out.Column, out.Held = append(out.Types, typ), append(out.Column, i), append(out.Held, held)
+		}
+		return out
+	}
 	for i, t := range s.sampleTypes {
 		if s.resolution != Raw && strings.HasPrefix(t[0], heldPrefix) {
 			if n := len(out.Held); n > 0 {

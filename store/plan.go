@@ -89,6 +89,10 @@ func (p *plan) window(asked inquest.Window) inquest.Window {
 func (s *Store) plan(sel *Selection) *plan {
 	from, until := windowNanos(sel.Window)
 	w := Span{from, until}
+	if sel.Digests {
+		length := int64(FiveMinutes.Duration())
+		return rawOnly(Span{floorTo(from, length), ceilTo(until, length)})
+	}
 	if !sel.Rollups {
 		return rawOnly(w)
 	}
@@ -106,7 +110,7 @@ func (s *Store) RollupKeeps(label string) bool {
 	case inquest.LabelService, inquest.LabelRelease, inquest.LabelBuild:
 		return true
 	}
-	return false
+	return slices.Contains(s.o.RollupLabels, label)
 }
 
 // KnownFrom is since when there are rows of a resolution of all of the
