@@ -38,8 +38,9 @@ func (h *horizon) finest(t int64) Resolution {
 
 // planWindow divides a window. Where the horizon leaves only rollups, its ends
 // move outwards to whole steps. step, if not 0, is a length at whose multiples
-// the answer is cut: coarser steps cannot be used.
-func planWindow(w Span, step time.Duration, h *horizon) *plan {
+// the answer is cut: coarser steps cannot be used; nor can any coarser than
+// coarsest.
+func planWindow(w Span, step time.Duration, coarsest Resolution, h *horizon) *plan {
 	p := &plan{whole: w}
 	if from := h.finest(w.From); from != Raw {
 		p.whole.From = floorTo(w.From, int64(from.Duration()))
@@ -48,7 +49,7 @@ func planWindow(w Span, step time.Duration, h *horizon) *plan {
 		p.whole.Until = ceilTo(w.Until, int64(until.Duration()))
 	}
 	rest := []Span{p.whole}
-	for r := Day; r > Raw; r-- {
+	for r := coarsest; r > Raw; r-- {
 		length := int64(r.Duration())
 		if step != 0 && int64(step)%length != 0 {
 			continue
@@ -96,7 +97,11 @@ func (s *Store) plan(sel *Selection) *plan {
 	if !sel.Rollups {
 		return rawOnly(w)
 	}
-	return planWindow(w, sel.Step, s.horizon(&sel.Services))
+	coarsest := Day
+	if sel.PerProcess {
+		coarsest = FiveMinutes
+	}
+	return planWindow(w, sel.Step, coarsest, s.horizon(&sel.Services))
 }
 
 // horizon is what there still is of all of the services; s.mu is held.

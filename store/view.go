@@ -46,6 +46,10 @@ type Selection struct {
 	// Shared, with Rollups, lets parts of several services stand for parts of
 	// one: cheaper where most services are wanted. Their rows are of any service.
 	Shared bool
+	// PerProcess, with Rollups, wants rows of rollups that tell processes and
+	// instances apart: those of function digests, of which there are labels and
+	// times but no call trees.
+	PerProcess bool
 	// Digests makes a view of function digests instead, see Part.Digests: of the
 	// whole 5-minute steps that touch the window.
 	Digests bool
@@ -276,10 +280,15 @@ func (p *plan) touches(b viewBlock, pi *partInfo, sel *Selection) bool {
 // of a service only the shared one or only the service's own.
 func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
 	switch {
-	case si.digest != sel.Digests:
+	case sel.Digests:
+		if si.digest {
+			return []Span{p.whole}
+		}
+		return nil
+	case si.digest != sel.PerProcess && b.info.level == levelRollup:
 		return nil
 	case si.digest:
-		return []Span{p.whole}
+		return p.spans[FiveMinutes]
 	case b.info.level == levelRollup:
 		shared := sel.Shared && si.resolution >= sharedFrom
 		if shared != (pi.service == "") {
