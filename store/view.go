@@ -418,11 +418,12 @@ func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row
 // ServiceInfo says what there is of one service.
 type ServiceInfo struct {
 	Name     string
-	Sections []Section // one per kind and set of sample types, over all parts; Profiles counts whole sections
+	Sections []Section // one per kind and set of sample types, over all parts; Profiles counts single ones that are kept
 }
 
-// Services lists the services with profiles in the window, sorted by name,
-// from the catalog and the heads alone.
+// Services lists the services with profiles, or rows of rollups, in the window,
+// sorted by name, from the listings of blocks and the heads alone: a section
+// counts as a whole if it touches the window.
 func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -430,7 +431,12 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 	from, until := windowNanos(w)
 	all := map[string]map[string]*Section{}
 	add := func(service string, sec Section) {
-		if boundNanos(sec.From, 0) >= until || boundNanos(sec.Until, 0) < from {
+		first, last := boundNanos(sec.From, 0), boundNanos(sec.Until, 0)
+		if sec.Resolution != Raw {
+			last += int64(sec.Resolution.Duration()) - 1
+			sec.Profiles, sec.Resolution = 0, Raw
+		}
+		if first >= until || last < from {
 			return
 		}
 		kinds := all[service]
@@ -476,7 +482,8 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 		if list, err := s.listing(b); err == nil { // else views report it
 			for i := range list.parts {
 				for j := range list.parts[i].sections {
-					if si := &list.parts[i].sections[j]; si.resolution == Raw {
+					// Of rollups the finest: those that are coarser touch more.
+					if si := &list.parts[i].sections[j]; !si.digest && si.resolution <= FiveMinutes {
 						add(list.parts[i].service, si.section())
 					}
 				}
