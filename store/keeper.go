@@ -208,8 +208,13 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 		b.info.rolled = true
 	}
 	s.blocks = slices.DeleteFunc(slices.Clone(s.blocks), func(b *block) bool { return slices.Contains(remove, b) })
+	for _, b := range remove {
+		s.index.remove(b)
+	}
 	for _, info := range add {
-		s.blocks = append(s.blocks, &block{info: info, blobs: s.blobs})
+		b := &block{info: info, blobs: s.blobs}
+		s.blocks = append(s.blocks, b)
+		s.index.add(b)
 	}
 	s.mu.Unlock()
 	for _, b := range remove {

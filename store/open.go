@@ -76,7 +76,9 @@ func (s *Store) openBlocks(st *catalogState) error {
 		case fi.Size() != info.size:
 			s.damaged[info.id] = fmt.Sprintf("file has %d bytes, want %d", fi.Size(), info.size)
 		}
-		s.blocks = append(s.blocks, &block{info: info, blobs: s.blobs})
+		b := &block{info: info, blobs: s.blobs}
+		s.blocks = append(s.blocks, b)
+		s.index.add(b)
 	}
 	slices.SortFunc(s.blocks, func(a, b *block) int { return int(min(1, max(-1, a.info.created-b.info.created))) })
 	names, err := s.blobs.List()

@@ -130,6 +130,7 @@ type Store struct {
 	closing   []*head          // closed, no block yet
 	recovered []*head          // being replayed
 	blocks    []*block
+	index     *blockIndex       // of blocks
 	damaged   map[string]string // block, or block "/" part → reason
 	lostLog   []string
 	closed    bool
@@ -155,7 +156,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(coreCacheBytes),
 		listings: newLRU[string, *blockListing](listingCacheBytes), baselines: newBaselines(),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
-		heads: map[string]*head{}, damaged: map[string]string{},
+		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{},
 	}
 	s.bodies.New = func() any { return &body{seeds: s.seeds} }
 	r, err := s.openFiles()

@@ -97,8 +97,8 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 			}
 		}
 	}
-	for _, b := range s.blocks {
-		if b.info.from < p.whole.Until && b.info.to >= p.whole.From && sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) {
+	for _, b := range s.index.overlapping(p.whole.From, p.whole.Until-1) {
+		if sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) && p.mayTouch(b.info) {
 			b.acquire()
 			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled})
 		}
@@ -266,6 +266,15 @@ func (sel *Selection) wantsPart(b viewBlock, pi *partInfo) bool {
 		return sel.Shared && !sel.Digests
 	}
 	return sel.Services.wants(pi.service)
+}
+
+// mayTouch says whether any row of a block may count, from what is in memory
+// of it.
+func (p *plan) mayTouch(b *blockInfo) bool {
+	if b.level != levelRollup && b.rolled {
+		return touch(p.spans[Raw], b.from, b.to)
+	}
+	return touch([]Span{p.whole}, b.from, b.to)
 }
 
 // touches says whether any row of the part may count.
@@ -471,11 +480,9 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 		}
 	}
 	var blocks []*block
-	for _, b := range s.blocks {
-		if b.info.from < until && b.info.to >= from {
-			b.acquire()
-			blocks = append(blocks, b)
-		}
+	for _, b := range s.index.overlapping(from, until-1) {
+		b.acquire()
+		blocks = append(blocks, b)
 	}
 	s.mu.RUnlock()
 	for _, b := range blocks {
