@@ -45,6 +45,11 @@ type Options struct {
 	HeadBytes    int64                 // of memory of all heads, beyond which the largest end; default 128 MiB
 	KeyAge       time.Duration         // how long idempotency keys are remembered at least; default 25 h
 	MinFreeBytes int64                 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	MergeAge     time.Duration         // after which blocks are merged though they are few; default 4 h
+	MergeBytes   int64                 // of memory of the dictionary of a merged part; default 64 MiB
+	// KeeperBytesPerSecond is how much background jobs read and write at most;
+	// default 32 MiB.
+	KeeperBytesPerSecond int64
 
 	files fileOps // tests put one in that fails
 }
@@ -63,6 +68,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.HeadBytes, 128<<20)
 	setDefault(&o.KeyAge, 25*time.Hour)
 	setDefault(&o.MinFreeBytes, 64<<20)
+	setDefault(&o.MergeAge, 4*time.Hour)
+	setDefault(&o.MergeBytes, 64<<20)
+	setDefault(&o.KeeperBytesPerSecond, 32<<20)
 	if o.files == nil {
 		o.files = osFiles{}
 	}
