@@ -50,7 +50,12 @@ type Options struct {
 	// RollupDelay is how long profiles of a new block wait for others before they
 	// are rolled up; default 2 min, negative: not at all.
 	RollupDelay  time.Duration
-	MinFreeBytes int64 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	MinFreeBytes int64         // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	MergeAge     time.Duration // after which blocks are merged though they are few; default 4 h
+	MergeBytes   int64         // of memory of the dictionary of a merged part; default 64 MiB
+	// KeeperBytesPerSecond is how much background jobs read and write at most;
+	// default 32 MiB.
+	KeeperBytesPerSecond int64
 
 	files fileOps // tests put one in that fails
 }
@@ -70,6 +75,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.KeyAge, 25*time.Hour)
 	setDefault(&o.RollupDelay, 2*time.Minute)
 	setDefault(&o.MinFreeBytes, 64<<20)
+	setDefault(&o.MergeAge, 4*time.Hour)
+	setDefault(&o.MergeBytes, 64<<20)
+	setDefault(&o.KeeperBytesPerSecond, 32<<20)
 	if o.files == nil {
 		o.files = osFiles{}
 	}
