@@ -88,7 +88,7 @@ func sorted(set map[string]bool) []string {
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelNames(ctx context.Context, r Request) ([]string, error) {
 	names := make(map[string]bool)
-	err := e.list(ctx, r, func(u *unit) error {
+	err := e.list(ctx, r, func(_ *selection, u *unit) error {
 		for set := range u.used() {
 			for _, l := range set {
 				names[l.Name] = true
@@ -106,10 +106,19 @@ func (e *Engine) LabelNames(ctx context.Context, r Request) ([]string, error) {
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit int) ([]string, error) {
 	values := make(map[string]bool)
-	err := e.list(ctx, r, func(u *unit) error {
+	var held, bytes int64
+	add := func(s *selection, v string) error {
+		if v == "" || values[v] {
+			return nil
+		}
+		values[strings.Clone(v)] = true
+		bytes += 2*int64(len(v)) + listedBytes
+		return s.mem.upTo(&held, bytes)
+	}
+	err := e.list(ctx, r, func(s *selection, u *unit) error {
 		for set := range u.used() {
-			if v := set.Get(name); v != "" {
-				values[v] = true
+			if err := add(s, set.Get(name)); err != nil {
+				return err
 			}
 		}
 		if inquest.Reserved(name) {
@@ -117,7 +126,9 @@ func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit 
 		}
 		inSamples, err := u.part.SampleLabelValues(ctx, u.section, name, max(limit, 0))
 		for _, v := range inSamples {
-			values[v] = true
+			if err := add(s, v); err != nil {
+				return err
+			}
 		}
 		return err
 	})
@@ -126,20 +137,24 @@ func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit 
 
 // list calls f for every unit of a selection of which only the labels matter.
 // If a block turns out to be damaged, f is called again for the others.
-func (e *Engine) list(ctx context.Context, r Request, f func(u *unit) error) error {
+func (e *Engine) list(ctx context.Context, r Request, f func(s *selection, u *unit) error) error {
 	r.Agg, r.Rate = "", false
 	return e.read(ctx, r, func(s *selection) error {
 		for _, u := range s.units {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := f(u); err != nil {
+			if err := f(s, u); err != nil {
 				return err
 			}
+			u.part.Release(ctx)
 		}
 		return nil
 	})
 }
+
+// listedBytes is the memory of one value in a list, its text aside.
+const listedBytes = 96
 
 // used yields the label sets of the picked rows, each once.
 func (u *unit) used() func(yield func(inquest.Labels) bool) {
@@ -168,14 +183,17 @@ type ServiceInfo struct {
 // Services lists the services that have profiles in the window, by name.
 func (e *Engine) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	services := make(map[string]*serviceSets)
-	err := e.list(ctx, Request{Window: w}, func(u *unit) error {
+	err := e.list(ctx, Request{Window: w}, func(s *selection, u *unit) error {
 		svc := services[u.part.Service]
 		if svc == nil {
+			if err := s.mem.keep(serviceBytes); err != nil {
+				return err
+			}
 			svc = &serviceSets{map[string]bool{}, map[string]bool{}, map[string]bool{}, 0}
 			services[u.part.Service] = svc
 		}
 		svc.add(u)
-		return nil
+		return s.mem.grow(listedBytes * int64(len(u.sets)))
 	})
 	out := []ServiceInfo{}
 	for name, svc := range services {
@@ -186,6 +204,9 @@ func (e *Engine) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo,
 	slices.SortFunc(out, func(a, b ServiceInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return out, err
 }
+
+// serviceBytes is the memory of one service in a list, with its JSON.
+const serviceBytes = 2 << 10
 
 // serviceSets collects what is told of a service.
 type serviceSets struct {
@@ -213,7 +234,7 @@ func (s *serviceSets) add(u *unit) {
 func (e *Engine) Types(ctx context.Context, r Request) ([]inquest.Type, error) {
 	r.Type = ""
 	seen := make(map[inquest.Type]bool)
-	err := e.list(ctx, r, func(u *unit) error {
+	err := e.list(ctx, r, func(_ *selection, u *unit) error {
 		for _, t := range u.sec.Types {
 			seen[t] = true
 		}

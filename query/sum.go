@@ -175,6 +175,7 @@ func (s *selection) weighed(ctx context.Context, u *unit, at []int32) (float64, 
 func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized int64, err error) {
 	var mu sync.Mutex
 	var b calltree.Builder
+	var held, text int64 // bytes reserved for b; of the names it keeps
 	err = s.each(ctx, func(ctx context.Context, u *unit) error {
 		f, err := u.part.FuncTree(ctx)
 		if err != nil {
@@ -192,14 +193,26 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		_, before := b.Bytes()
 		b.AddTree(f.Names, f.Name, f.Parent, self)
 		unsymbolized += without
-		return nil
+		bytes, names := b.Bytes()
+		if names > before {
+			text += textBytes(f.Names) // one that is kept keeps all of a part
+		}
+		return s.mem.upTo(&held, bytes+text)
 	})
 	if err != nil {
 		return nil, 0, err
 	}
 	return b.Tree(), unsymbolized, nil
+}
+
+func textBytes(names []string) (n int64) {
+	for _, s := range names {
+		n += int64(len(s))
+	}
+	return n
 }
 
 // readTree selects, weighs and merges: what trees and tables of functions are

@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/calltree"
@@ -40,6 +41,13 @@ const (
 	ByRelease  = inquest.LabelRelease
 )
 
+// Bytes of memory: of a row while tables are made, and of one in an answer and
+// its JSON.
+const (
+	tableRowBytes  = 128
+	answerRowBytes = 384
+)
+
 // Names of rows that stand for what has none.
 const (
 	noPackage = "(no package)" // C functions, addresses
@@ -71,10 +79,16 @@ func packageOf(function string) string {
 
 func (e *Engine) topOfTree(ctx context.Context, r Request, by string, key func(string) string, limit int) (a *TopAnswer, err error) {
 	err = e.readTree(ctx, r, func(s *selection, t *calltree.Tree, c Coverage) error {
+		if err := s.mem.grow(tableRowBytes * int64(len(t.Names))); err != nil {
+			return err
+		}
 		rows := t.Top(key)
 		a = s.table(by, len(rows), t.Total(), c)
 		for _, row := range cut(rows, limit) {
-			a.Rows = append(a.Rows, TopRow{Name: row.Name, Self: scaled(row.Self, s.dec), Cum: scaled(row.Cum, s.dec)})
+			a.Rows = append(a.Rows, TopRow{Name: strings.Clone(row.Name), Self: scaled(row.Self, s.dec), Cum: scaled(row.Cum, s.dec)})
+		}
+		if err := s.mem.keep(answerRowBytes * int64(len(a.Rows))); err != nil {
+			return err
 		}
 		if by != ByFunction {
 			return nil
@@ -119,6 +133,7 @@ func (s *selection) locate(ctx context.Context, rows []TopRow) error {
 			}
 		}
 		if len(here) == 0 {
+			u.part.Release(ctx)
 			continue
 		}
 		known := make(map[string]store.FuncInfo)
@@ -126,8 +141,9 @@ func (s *selection) locate(ctx context.Context, rows []TopRow) error {
 			return err
 		}
 		for _, row := range here {
-			row.File, row.Line = known[row.Name].File, known[row.Name].Line
+			row.File, row.Line = strings.Clone(known[row.Name].File), known[row.Name].Line
 		}
+		u.part.Release(ctx)
 	}
 	return nil
 }
@@ -154,7 +170,7 @@ func (e *Engine) topOfLabel(ctx context.Context, r Request, by string, limit int
 		})
 		a = s.table(by, len(rows), total, s.coverage())
 		a.Rows = append(a.Rows, cut(rows, limit)...)
-		return nil
+		return s.mem.keep(answerRowBytes * int64(len(a.Rows)))
 	})
 	return a, err
 }
@@ -173,6 +189,7 @@ func (s *selection) sums(ctx context.Context, by string) (map[string]float64, er
 			}
 			sums[name] += v
 		}
+		u.part.Release(ctx)
 	}
 	return sums, nil
 }

@@ -31,6 +31,9 @@ func (s *Store) View(ctx context.Context, w inquest.Window, service func(string)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := s.reserveHeads(ctx, service); err != nil {
+		return nil, err
+	}
 	from, until := windowNanos(w)
 	v := &View{}
 	s.mu.RLock()
@@ -58,7 +61,10 @@ func (s *Store) View(ctx context.Context, w inquest.Window, service func(string)
 	}
 	s.mu.RUnlock()
 	for _, b := range v.blocks {
-		v.addBlock(s, b, from, until, service)
+		if err := v.addBlock(ctx, s, b, from, until, service); err != nil {
+			v.Close()
+			return nil, err
+		}
 	}
 	slices.Sort(v.Damaged)
 	slices.SortStableFunc(v.Parts, func(a, b *Part) int { return strings.Compare(a.Service, b.Service) })
@@ -159,13 +165,20 @@ func (sec *partSection) count(rows int, from, until int64) {
 	sec.info.Profiles = sec.n
 }
 
-// addBlock adds the parts of a block that the view wants.
-func (v *View) addBlock(s *Store, b *block, from, until int64, service func(string) bool) {
+// addBlock adds the parts of a block that the view wants. It fails only for
+// want of memory, or of time.
+func (v *View) addBlock(ctx context.Context, s *Store, b *block, from, until int64, service func(string) bool) error {
 	for i := range b.info.parts {
 		pi := &b.info.parts[i]
 		wanted := slices.ContainsFunc(pi.sections, func(si sectionInfo) bool { return si.from < until && si.until >= from })
 		if !wanted || service != nil && !service(pi.service) || s.isDamaged(b, i) {
 			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := reserve(ctx, pi.viewBytes()); err != nil {
+			return err
 		}
 		p, err := s.blockPart(b, i, from, until)
 		if err != nil {
@@ -176,6 +189,7 @@ func (v *View) addBlock(s *Store, b *block, from, until int64, service func(stri
 			v.Parts = append(v.Parts, p)
 		}
 	}
+	return nil
 }
 
 func (s *Store) blockPart(b *block, i int, from, until int64) (*Part, error) {
