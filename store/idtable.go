@@ -46,7 +46,7 @@ func (t *idTable) place(key uint64, stored uint32) {
 
 func (t *idTable) grow() {
 	keys, ids := t.keys, t.ids
-	size := max(64, 2*len(ids))
+	size := max(8, 2*len(ids))
 	t.keys, t.ids = make([]uint64, size), make([]uint32, size)
 	for i, id := range ids {
 		if id != 0 {

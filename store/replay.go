@@ -271,6 +271,7 @@ func (r *replay) record(x *indexed, payload, state []byte) {
 	h := r.heads[x.epoch]
 	if h == nil {
 		h = newHead(x.service, x.epoch, r.s.o.Now(), nil)
+		h.all = r.s.memory
 		r.heads[x.epoch] = h
 		r.s.mu.Lock()
 		r.s.recovered = append(r.s.recovered, h)
@@ -299,7 +300,6 @@ func (r *replay) apply(h *head, x *indexed, payload []byte) (full bool, err erro
 	if err := readGrowth(&c, h.dict); err != nil {
 		return false, err
 	}
-	h.dict.bytes += 4 * int64(len(payload)-len(c.b))
 	layout := c.id(len(h.dict.layouts))
 	if c.bad {
 		return false, errors.New("record is damaged")
@@ -319,6 +319,7 @@ func (r *replay) apply(h *head, x *indexed, payload []byte) (full bool, err erro
 	s.rows = append(s.rows, row)
 	h.open += row.memory()
 	h.rows++
+	h.count()
 	return s.full() && !s.packing, nil
 }
 

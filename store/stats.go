@@ -30,8 +30,8 @@ func (s *Store) Stats() Stats {
 		st.BlockBytes += b.info.size
 		st.Profiles += int64(b.info.keys)
 	}
+	st.HeadBytes = s.memory.used.Load()
 	for _, h := range s.allHeads() {
-		st.HeadBytes += h.memory()
 		h.mu.Lock()
 		st.Profiles += h.rows
 		h.mu.Unlock()
@@ -47,6 +47,8 @@ type stats struct {
 	free        atomic.Int64
 	quarantined atomic.Int64
 	profiles    atomic.Int64
+	crowded     atomic.Int64
+	crowdedOut  atomic.Int64
 	bytes       atomic.Int64
 	commits     prometheus.Histogram
 	syncs       prometheus.Histogram
@@ -87,7 +89,9 @@ func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
 		defer s.mu.RUnlock()
 		return float64(len(s.heads) + len(s.closing) + len(s.recovered))
 	})
-	gauge("head_bytes", "Memory of all heads, about.", func() float64 { return float64(s.Stats().HeadBytes) })
+	gauge("head_bytes", "Memory of all heads, about.", func() float64 { return float64(s.memory.used.Load()) })
+	counter("head_waits_total", "Writers that had to wait until heads took less memory.", &st.crowded)
+	counter("head_refusals_total", "Writers refused because heads took all of their memory.", &st.crowdedOut)
 	gauge("blocks", "Block files.", func() float64 {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
