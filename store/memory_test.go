@@ -3,11 +3,14 @@ package store_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/corpus"
@@ -74,5 +77,86 @@ func TestHeadMemory(t *testing.T) {
 			}
 			runtime.KeepAlive(s)
 		})
+	}
+}
+
+// TestReplayInLessMemory opens a log that was written with more memory for
+// heads than there is now.
+func TestReplayInLessMemory(t *testing.T) {
+	const most = 2 << 20
+	dir := t.TempDir()
+	s := open(t, dir)
+	f := newFleet(t, false)
+	f.fill(t, s, 0, 400)
+	d := profile.NewDecoder(profile.Limits{})
+	body := corpus.Load("mutex")[0].Data
+	for i := range 20 {
+		r := record(t, d, 1<<20+i, fmt.Sprint("small-", i%4), inquest.KindMutex, body)
+		r.BaselineName, r.Baseline = fmt.Sprint("state-", i%4), fmt.Append(nil, i)
+		if _, err := s.Append(context.Background(), r); err != nil {
+			t.Fatal(err)
+		}
+		if i == 9 { // the same services in two epochs
+			if err := s.Flush(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			f.fill(t, s, 400, 400)
+		}
+	}
+	want := stored(t, s)
+	if n := s.Stats().HeadBytes; n < 3*most {
+		t.Fatalf("heads take %d, which is too little for this test", n)
+	}
+	cut := copyDir(t, dir)
+	peak := int64(0)
+	again := open(t, cut, func(o *store.Options) { o.HeadBytes = most })
+	for again.Ready() != nil {
+		peak = max(peak, again.Stats().HeadBytes)
+		time.Sleep(time.Millisecond)
+	}
+	if diff := cmp.Diff(want, stored(t, again)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	for i := range 4 {
+		got, err := again.Baseline(fmt.Sprint("state-", i))
+		if want := fmt.Sprint(16 + i); err != nil || string(got) != want {
+			t.Errorf("state %d is %q, want %q: %v", i, got, want, err)
+		}
+	}
+	t.Logf("heads took up to %d KB while the log was replayed", peak>>10)
+	if peak > 2*most { // one service may need more than half
+		t.Errorf("heads took %d", peak)
+	}
+}
+
+// TestCrowdedHeads: while blocks cannot be written and heads take all they
+// may, writers are refused, and taken again afterwards.
+func TestCrowdedHeads(t *testing.T) {
+	var disk store.FaultyFiles
+	s := open(t, t.TempDir(), func(o *store.Options) { o.HeadBytes = 4 << 20; store.WithFiles(&disk)(o) })
+	f := newFleet(t, true)
+	disk.NoRename.Store(true)
+	var err error
+	n := 0
+	for ; err == nil && n < 4000; n++ {
+		_, err = s.Append(context.Background(), f.record(n))
+	}
+	if !errors.Is(err, inquest.ErrUnavailable) {
+		t.Fatalf("after %d profiles: %v", n, err)
+	}
+	if got := s.Stats().HeadBytes; got > 6<<20 {
+		t.Errorf("heads take %d", got)
+	}
+	disk.NoRename.Store(false)
+	for end := time.Now().Add(20 * time.Second); ; {
+		if _, err = s.Append(context.Background(), f.record(n)); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	if got := len(stored(t, s)); got != n {
+		t.Errorf("%d profiles are there, want %d", got, n)
 	}
 }

@@ -51,7 +51,7 @@ func (s *Store) openFiles() (*replay, error) {
 	}
 	return &replay{
 		s: s, files: slices.Clone(s.log.files), closed: st.closed, baselines: map[string]framePlace{},
-		heads: map[uint64]*head{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
+		heads: map[uint64]*head{}, need: map[uint64]int64{}, damaged: map[framePlace]bool{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
 	}, nil
 }
 
