@@ -275,9 +275,9 @@ func (b *budget) giveUp(r *reservation, kind int) {
 
 // Budget is the state of an engine's admission.
 type Budget struct {
-	TotalBytes, UsedBytes  int64 // of the memory for queries
-	Running, Waiting       int
-	Busy, Yielded, TooMany int64 // refused since the start: the line was full, memory went to others, it can never suffice
+	TotalBytes, UsedBytes int64 // of the memory for queries
+	Running, Waiting      int
+	Busy, Yielded, Large  int64 // refused since the start: the line was full, memory went to others, there is not as much
 }
 
 func (b *budget) state() Budget {

@@ -67,3 +67,9 @@ func (c *coreCache) put(b *block, part int, t *tables) {
 		c.bytes -= old.bytes
 	}
 }
+
+func (c *coreCache) memory() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes
+}

@@ -140,11 +140,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
-		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(o.CacheBytes), memory: newHeadMemory(o.HeadBytes),
+		cores: newCoreCache(o.CacheBytes), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
 		heads: map[string]*head{}, damaged: map[string]string{},
 	}
 	s.baselines = newBaselines(s.memory)
+	s.keys = newKeyIndex(o.KeyAge, o.KeyBytes, s.keysForgotten)
 	s.bodies.New = func() any { return &body{seeds: s.seeds} }
 	r, err := s.openFiles()
 	if err != nil {
