@@ -20,6 +20,7 @@ import (
 // view holds.
 type selection struct {
 	e      *Engine
+	mem    *reservation
 	window inquest.Window
 	sel    selector
 	typ    inquest.Type // zero if the request named none
@@ -83,14 +84,15 @@ func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selectio
 	if err != nil {
 		return err
 	}
-	release, err := e.admit(ctx)
+	mem, err := e.budget.admit(ctx)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer mem.finish(ctx)
+	ctx = store.WithReserve(ctx, mem.grow)
 	known := -1 // damaged blocks when it was last tried
 	for {
-		s := &selection{e: e, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
+		s := &selection{e: e, mem: mem, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
 		next := s.try(ctx, r, n, f, known)
 		if s.view == nil || len(s.view.Damaged) <= known {
 			return cmp.Or(err, next)
@@ -254,6 +256,7 @@ func (s *selection) load(ctx context.Context) error {
 		if err := s.match(ctx, u, u.rows.LabelSets); err != nil {
 			return err
 		}
+		u.part.Release(ctx)
 		s.pick(u)
 		if len(u.picked) > 0 {
 			u.number(procs)
@@ -375,23 +378,32 @@ func (u *unit) number(procs map[processKey]uint32) {
 // each calls f for every unit, a bounded number at a time; units of one part
 // never at the same time.
 func (s *selection) each(ctx context.Context, f func(ctx context.Context, u *unit) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	var parts [][]*unit
 	for first := 0; first < len(s.units); {
 		next := first + 1
 		for next < len(s.units) && s.units[next].part == s.units[first].part {
 			next++
 		}
-		same := s.units[first:next]
+		parts = append(parts, s.units[first:next])
 		first = next
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	workers := min(runtime.GOMAXPROCS(0), len(parts))
+	s.mem.work(workers)
+	var next atomic.Int64
+	for range workers {
 		g.Go(func() error {
-			for _, u := range same {
-				if err := ctx.Err(); err != nil {
-					return err
+			defer s.mem.work(-1)
+			for i := next.Add(1) - 1; i < int64(len(parts)); i = next.Add(1) - 1 {
+				for _, u := range parts[i] {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if err := f(ctx, u); err != nil {
+						return err
+					}
 				}
-				if err := f(ctx, u); err != nil {
-					return err
-				}
+				parts[i][0].part.Release(ctx)
 			}
 			return nil
 		})

@@ -22,6 +22,8 @@ type Part struct {
 	tables   tables
 	loaded   uint8
 	scratch  *scratch
+	held     int64 // bytes reserved for what Release forgets
+	charged  uint8 // the pieces these are for
 
 	// Of a part of a block:
 	block *block
@@ -200,6 +202,9 @@ func (p *Part) Rows(ctx context.Context, section int) (*Rows, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.reserveRows(ctx, sec); err != nil {
+		return nil, err
+	}
 	if err := p.load(loadedMeta); err != nil {
 		return nil, err
 	}
@@ -305,6 +310,9 @@ func (p *Part) FuncTree(ctx context.Context) (*FuncTree, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := p.reserveLoad(ctx, loadedCore); err != nil {
+		return nil, err
+	}
 	if err := p.load(loadedCore); err != nil {
 		return nil, err
 	}
@@ -326,6 +334,9 @@ func (p *Part) FuncInfo(ctx context.Context, names map[string]FuncInfo) error {
 	}
 	if p.rolled() {
 		return p.rolledFuncInfo(names)
+	}
+	if err := p.reserveLoad(ctx, loadedDetail); err != nil {
+		return err
 	}
 	if err := p.load(loadedDetail); err != nil {
 		return err
