@@ -83,7 +83,7 @@ func TestHeadMemory(t *testing.T) {
 // TestReplayInLessMemory opens a log that was written with more memory for
 // heads than there is now.
 func TestReplayInLessMemory(t *testing.T) {
-	const most = 2 << 20
+	const most = 3 << 19
 	dir := t.TempDir()
 	s := open(t, dir)
 	f := newFleet(t, false)
