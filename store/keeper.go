@@ -40,7 +40,7 @@ const keeperTick = 5 * time.Second
 func newKeeper(s *Store) *keeper {
 	return &keeper{
 		s: s, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		jobs: []job{},
+		jobs: []job{{"roll up", s.rollUp}, {"merge rollups", s.compactRollups}},
 	}
 }
 
