@@ -46,7 +46,7 @@ const keeperTick = 5 * time.Second
 func newKeeper(s *Store) *keeper {
 	return &keeper{
 		s: s, unmerged: map[string]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		jobs: []job{{"merge", s.mergeBlocks}},
+		jobs: []job{{"roll up", s.rollUp}, {"merge rollups", s.compactRollups}, {"merge", s.mergeBlocks}},
 	}
 }
 
