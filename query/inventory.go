@@ -106,14 +106,14 @@ func (e *Engine) LabelNames(ctx context.Context, r Request) ([]string, error) {
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit int) ([]string, error) {
 	values := make(map[string]bool)
-	var held, bytes int64
+	var bytes int64
 	add := func(s *selection, v string) error {
 		if v == "" || values[v] {
 			return nil
 		}
 		values[strings.Clone(v)] = true
 		bytes += 2*int64(len(v)) + listedBytes
-		return s.mem.upTo(&held, bytes)
+		return s.mem.upTo(&s.listed, bytes)
 	}
 	err := e.list(ctx, r, func(s *selection, u *unit) error {
 		for set := range u.used() {
@@ -149,12 +149,13 @@ func (e *Engine) list(ctx context.Context, r Request, f func(s *selection, u *un
 			}
 			u.part.Release(ctx)
 		}
+		s.mem.keeps(s.listed)
 		return nil
 	})
 }
 
 // listedBytes is the memory of one value in a list, its text aside.
-const listedBytes = 96
+const listedBytes = 128
 
 // used yields the label sets of the picked rows, each once.
 func (u *unit) used() func(yield func(inquest.Labels) bool) {
@@ -183,17 +184,17 @@ type ServiceInfo struct {
 // Services lists the services that have profiles in the window, by name.
 func (e *Engine) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	services := make(map[string]*serviceSets)
+	var bytes int64
 	err := e.list(ctx, Request{Window: w}, func(s *selection, u *unit) error {
 		svc := services[u.part.Service]
 		if svc == nil {
-			if err := s.mem.keep(serviceBytes); err != nil {
-				return err
-			}
+			bytes += serviceBytes
 			svc = &serviceSets{map[string]bool{}, map[string]bool{}, map[string]bool{}, 0}
 			services[u.part.Service] = svc
 		}
 		svc.add(u)
-		return s.mem.grow(listedBytes * int64(len(u.sets)))
+		bytes += listedBytes * int64(len(u.sets))
+		return s.mem.upTo(&s.listed, bytes)
 	})
 	out := []ServiceInfo{}
 	for name, svc := range services {
