@@ -147,9 +147,13 @@ func (b *budget) admit(ctx context.Context, bytes int64, first bool) (*reservati
 }
 
 // grow reserves more bytes, waiting for them until the query's context ends,
-// or gives some back if bytes is negative. The error is of kind ErrTooLarge
+// or gives some back if bytes is negative. The caller must not hold a lock that
+// another goroutine of the query waits for. The error is of kind ErrTooLarge
 // if there will never be as much, ErrBusy if the query gives up for others.
 func (r *reservation) grow(bytes int64) error {
+	if bytes == 0 {
+		return nil
+	}
 	b := r.b
 	b.mu.Lock()
 	w := &wait{bytes: bytes, done: make(chan error, 1)}
@@ -182,17 +186,23 @@ func (r *reservation) grow(bytes int64) error {
 }
 
 // upTo sees to it that bytes are reserved for something that grows; held is
-// what it has. It asks for more than a little at a time.
+// what it has.
 func (r *reservation) upTo(held *int64, bytes int64) error {
-	if bytes <= *held {
-		return nil
-	}
-	more := max(bytes-*held, *held/8, 64<<10)
-	if err := r.grow(more); err != nil {
+	n := more(*held, bytes)
+	if err := r.grow(n); err != nil {
 		return err
 	}
-	*held += more
+	*held += n
 	return nil
+}
+
+// more is what to reserve for something that has grown to bytes and has held
+// reserved: nothing, or more than a little.
+func more(held, bytes int64) int64 {
+	if bytes <= held {
+		return 0
+	}
+	return max(bytes-held, held/8, 64<<10)
 }
 
 // work says that n goroutines more, or less, work on the query, for which the

@@ -192,7 +192,6 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 			}
 		}
 		mu.Lock()
-		defer mu.Unlock()
 		_, before := b.Bytes()
 		b.AddTree(f.Names, f.Name, f.Parent, self)
 		unsymbolized += without
@@ -200,7 +199,10 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 		if names > before {
 			text += textBytes(f.Names) // one that is kept keeps all of a part
 		}
-		return s.mem.upTo(&held, bytes+text)
+		n := more(held, bytes+text)
+		held += n
+		mu.Unlock() // who waits for memory must not hold others up unseen
+		return s.mem.grow(n)
 	})
 	if err != nil {
 		return nil, 0, err
