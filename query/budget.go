@@ -148,9 +148,13 @@ func (b *budget) admit(ctx context.Context, bytes int64, first bool) (*reservati
 }
 
 // grow reserves more bytes, waiting for them until the query's context ends,
-// or gives some back if bytes is negative. The error is of kind ErrTooLarge
+// or gives some back if bytes is negative. The caller must not hold a lock that
+// another goroutine of the query waits for. The error is of kind ErrTooLarge
 // if there will never be as much, ErrBusy if the query gives up for others.
 func (r *reservation) grow(bytes int64) error {
+	if bytes == 0 {
+		return nil
+	}
 	b := r.b
 	b.mu.Lock()
 	w := &wait{bytes: bytes, done: make(chan error, 1)}
@@ -183,8 +187,7 @@ func (r *reservation) grow(bytes int64) error {
 }
 
 // upTo sees to it that bytes are reserved for something that grows; held is
-// what it has. It asks for more than a little at a time.
-// Nobody may hold a lock that others of the query's goroutines wait for: they
+// what it has. It asks for more than a little at a time. Nobody may hold a lock that others of the query's goroutines wait for: they
 // would count as being at work.
 func (r *reservation) upTo(held *atomic.Int64, bytes int64) error {
 	for {
