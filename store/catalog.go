@@ -29,10 +29,10 @@ const (
 
 // openCatalog opens the catalog of a directory; fresh says that there was
 // none.
-func openCatalog(dir string) (c *catalog, fresh bool, err error) {
+func openCatalog(ops fileOps, dir string) (c *catalog, fresh bool, err error) {
 	path := filepath.Join(dir, catalogFile)
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, OpenFile: ops.OpenMapped,
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)

@@ -37,10 +37,10 @@ type logSet struct {
 
 // openLog lists the files of a directory.
 func openLog(ops fileOps, dir string, next uint64) (*logSet, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ops.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := ops.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list log: %w", err)
 	}
@@ -54,7 +54,7 @@ func openLog(ops fileOps, dir string, next uint64) (*logSet, error) {
 		if err != nil {
 			continue
 		}
-		info, err := e.Info()
+		info, err := ops.Stat(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("list log: %w", err)
 		}

@@ -22,7 +22,7 @@ func (s *Store) openFiles() (*replay, error) {
 		return nil, err
 	}
 	var fresh bool
-	if s.catalog, fresh, err = openCatalog(s.o.Dir); err != nil {
+	if s.catalog, fresh, err = openCatalog(s.ops, s.o.Dir); err != nil {
 		return nil, err
 	}
 	if s.blobs, err = newDirBlobs(s.ops, filepath.Join(s.o.Dir, blockDir)); err != nil {
@@ -70,7 +70,7 @@ func (s *Store) openBlocks(st *catalogState) error {
 	for _, info := range st.blocks {
 		known[info.id] = true
 		path := s.blobs.path(info.id)
-		fi, err := os.Stat(path)
+		fi, err := s.ops.Stat(path)
 		switch {
 		case err != nil:
 			s.damaged[info.id] = err.Error()
