@@ -1,8 +1,5 @@
 package store
 
-// tableSlotBytes is about what one entry of an idTable takes.
-const tableSlotBytes = 20
-
 // idTable maps 64-bit keys to ids by open addressing. The zero value is
 // ready. Keys are mixed here, so that they may be ids put together.
 type idTable struct {
