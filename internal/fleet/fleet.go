@@ -27,7 +27,7 @@ const (
 	// GzipGo is gzip as Go's runtime writes it: compress/gzip at BestSpeed.
 	GzipGo Encoding = iota
 	// GzipLight is gzip made with less work: what does not change between bodies
-	// was compressed before. About 10 % larger than GzipGo, and as fast to unpack.
+	// was compressed before. As large as GzipGo, and as fast to unpack.
 	GzipLight
 	// Zstd is zstd at its fastest level, as our agent sends.
 	Zstd
@@ -71,7 +71,8 @@ const MaxReleases = 8
 // recurring is the largest share of samples with stacks that come back.
 const recurring = 0.05
 
-func (o Options) withDefaults() Options {
+// WithDefaults fills in the zero fields.
+func (o Options) WithDefaults() Options {
 	if o.Services == 0 {
 		o.Services = 10
 	}
@@ -106,7 +107,7 @@ type Fleet struct {
 
 // New prepares a fleet. The error says which body cannot be used.
 func New(o Options) (*Fleet, error) {
-	o = o.withDefaults()
+	o = o.WithDefaults()
 	if o.Releases > MaxReleases {
 		return nil, fmt.Errorf("%d releases, at most %d are possible", o.Releases, MaxReleases)
 	}
