@@ -81,9 +81,6 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Close gives the connections back.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// URL is the address of the collector, without a slash at its end.
-func (c *Client) URL() string { return c.base }
-
 // refusal is an answer that is not 200, or (status 0) that none came.
 // errors.Is finds the kind of error that belongs to the status.
 type refusal struct {
@@ -124,8 +121,8 @@ func (c *Client) get(ctx context.Context, path string, q url.Values) ([]byte, er
 	return c.do(req)
 }
 
-// getJSON is get for an answer in JSON.
-func (c *Client) getJSON(ctx context.Context, path string, q url.Values, into any) error {
+// GetJSON asks for a path below the collector's address and decodes the answer.
+func (c *Client) GetJSON(ctx context.Context, path string, q url.Values, into any) error {
 	body, err := c.get(ctx, path, q)
 	if err != nil {
 		return err

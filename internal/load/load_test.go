@@ -153,15 +153,15 @@ func TestHalves(t *testing.T) {
 // Amounts per profile are of what a run added, and only said when all of it is
 // in blocks.
 func TestMeasure(t *testing.T) {
-	before := Metrics{metricCPU: 1, metricBlockBytes: 1000, metricLogWritten: 50}
-	after := Metrics{metricCPU: 3, metricBlockBytes: 5000, metricLogWritten: 450, metricRollupBytes: 400, metricHeads: 0, metricPending: 2}
+	before := Metrics{metricCPU: 1, MetricBlockBytes: 1000, metricLogWritten: 50}
+	after := Metrics{metricCPU: 3, MetricBlockBytes: 5000, metricLogWritten: 450, MetricRollupBytes: 400, metricHeads: 0, metricPending: 2}
 	r := Report{Sent: &Sent{Accepted: 4}, Added: 4}
 	r.measure(before, after, Metrics{})
 	if *r.Collector.CPUMillis != 500 || *r.Disk.BlocksPerProfile != 1000 || *r.Disk.RollupPerProfile != 100 || r.Disk.LogWritten != 100 || *r.Disk.Pending != 2 {
 		t.Errorf("%+v %+v", r.Collector, r.Disk)
 	}
 	after[metricHeads] = 1
-	delete(after, metricRollupBytes)
+	delete(after, MetricRollupBytes)
 	r.measure(before, after, Metrics{})
 	if r.Disk.BlocksPerProfile != nil || r.Disk.RollupPerProfile != nil || r.Disk.RollupBytes != nil {
 		t.Errorf("with profiles in memory: %+v", r.Disk)

@@ -13,18 +13,19 @@ type Metrics map[string]float64
 // The metrics of a collector that are used here. One that a collector does
 // not have is left out of what is reported.
 const (
-	metricCPU         = "process_cpu_seconds_total"
-	metricRSS         = "process_resident_memory_bytes"
-	metricGoHeap      = "go_memstats_heap_inuse_bytes"
-	metricHeads       = "inquest_store_heads"
-	metricHeadBytes   = "inquest_store_head_bytes"
-	metricBlocks      = "inquest_store_blocks"
-	metricBlockBytes  = "inquest_store_block_bytes"
-	metricRollupBytes = "inquest_store_rollup_bytes"
-	metricLogBytes    = "inquest_store_log_bytes"
-	metricLogWritten  = "inquest_store_log_written_bytes_total"
-	metricCatalog     = "inquest_store_catalog_bytes"
-	metricPending     = "inquest_store_pending_blocks" // wait to be merged or rolled up
+	MetricBlockBytes  = "inquest_store_block_bytes"
+	MetricRollupBytes = "inquest_store_rollup_bytes"
+
+	metricCPU        = "process_cpu_seconds_total"
+	metricRSS        = "process_resident_memory_bytes"
+	metricGoHeap     = "go_memstats_heap_inuse_bytes"
+	metricHeads      = "inquest_store_heads"
+	metricHeadBytes  = "inquest_store_head_bytes"
+	metricBlocks     = "inquest_store_blocks"
+	metricLogBytes   = "inquest_store_log_bytes"
+	metricLogWritten = "inquest_store_log_written_bytes_total"
+	metricCatalog    = "inquest_store_catalog_bytes"
+	metricPending    = "inquest_store_pending_blocks" // wait to be merged or rolled up
 )
 
 // Metrics reads what the collector says of itself.

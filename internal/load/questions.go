@@ -162,7 +162,7 @@ func (c *Client) Found(ctx context.Context, w inquest.Window, kinds []string) (m
 		step := strconv.Itoa(int(w.Duration()/time.Second) + 1)
 		r := s.of("/api/v1/series", `{service=~"`+fleet.ServicePattern+`"}`, w, "step", step, "agg", "sum")
 		var a struct{ Coverage struct{ Profiles int64 } }
-		if err := c.getJSON(ctx, r.path, r.params, &a); err != nil {
+		if err := c.GetJSON(ctx, r.path, r.params, &a); err != nil {
 			return nil, fmt.Errorf("count the stored profiles: %w", err)
 		}
 		found[kind] = a.Coverage.Profiles

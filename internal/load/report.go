@@ -80,9 +80,9 @@ func (r *Report) measure(before, after, most Metrics) {
 		GoHeap: int64(max(most[metricGoHeap], after[metricGoHeap])), HeadBytes: int64(max(most[metricHeadBytes], after[metricHeadBytes])),
 	}
 	r.Disk = Disk{
-		Blocks: int64(after[metricBlocks]), BlockBytes: int64(after[metricBlockBytes]), LogBytes: int64(after[metricLogBytes]),
+		Blocks: int64(after[metricBlocks]), BlockBytes: int64(after[MetricBlockBytes]), LogBytes: int64(after[metricLogBytes]),
 		CatalogBytes: int64(after[metricCatalog]), Heads: int64(after[metricHeads]),
-		RollupBytes: after.whole(metricRollupBytes), Pending: after.whole(metricPending),
+		RollupBytes: after.whole(MetricRollupBytes), Pending: after.whole(metricPending),
 	}
 	if profiles <= 0 {
 		return
@@ -95,10 +95,10 @@ func (r *Report) measure(before, after, most Metrics) {
 	if r.Disk.Heads > 0 {
 		return
 	}
-	blocks := added(metricBlockBytes) / profiles
+	blocks := added(MetricBlockBytes) / profiles
 	r.Disk.BlocksPerProfile = &blocks
 	if r.Disk.RollupBytes != nil {
-		rollups := added(metricRollupBytes) / profiles
+		rollups := added(MetricRollupBytes) / profiles
 		r.Disk.RollupPerProfile = &rollups
 	}
 }

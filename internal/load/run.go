@@ -70,7 +70,7 @@ type run struct {
 func (r *run) all(ctx context.Context) error {
 	// Before anything is sent: is it a collector, does it let us?
 	var version struct{ Version string }
-	if err := r.client.getJSON(ctx, "/api/v1/version", nil, &version); err != nil {
+	if err := r.client.GetJSON(ctx, "/api/v1/version", nil, &version); err != nil {
 		return err
 	}
 	r.report.CollectorVersion = version.Version
@@ -89,10 +89,10 @@ func (r *run) all(ctx context.Context) error {
 			return err
 		}
 	}
-	settleErr := r.settle(ctx)
+	err = r.client.Settle(ctx, r.o.Settle, r.o.Progress)
 	w.stop()
-	if settleErr != nil {
-		return settleErr
+	if err != nil {
+		return err
 	}
 	if err := r.count(ctx, had); err != nil {
 		return err
@@ -119,25 +119,6 @@ func (r *run) send(ctx context.Context) error {
 		return fmt.Errorf("sending ended after %d of %d profiles: %w", sent.Accepted, sent.Profiles, err)
 	}
 	r.report.Sent = &sent
-	return nil
-}
-
-// settle waits until the collector has written all it holds in memory, and
-// merged and rolled it up.
-func (r *run) settle(ctx context.Context) error {
-	for began := time.Now(); time.Since(began) < r.o.Settle; {
-		m, err := r.client.Metrics(ctx)
-		if err != nil {
-			return err
-		}
-		if m[metricHeads]+m[metricPending] == 0 {
-			break
-		}
-		r.o.Progress("waiting for blocks, seconds", int(time.Since(began).Seconds()), int(r.o.Settle.Seconds()))
-		if !sleep(ctx, 500*time.Millisecond) {
-			return context.Cause(ctx)
-		}
-	}
 	return nil
 }
 

@@ -21,7 +21,10 @@ import (
 type SendOptions struct {
 	Connections int                   // that send at the same time, default 64
 	Rate        float64               // profiles a second at most, 0: no bound
-	Progress    func(done, total int) // called now and then, by one goroutine at a time
+	Progress    func(done, total int) // called after every one, by one goroutine at a time
+	// Each, if not nil, is called with every Item before it is sent, by several
+	// goroutines at the same time.
+	Each func(*fleet.Item)
 }
 
 // Refusal is one way in which profiles were refused.
@@ -120,6 +123,9 @@ func (s *sender) make(ctx context.Context, f *fleet.Fleet) {
 		if err != nil {
 			s.cancel(fmt.Errorf("make profile %d: %w", i, err))
 			return
+		}
+		if s.o.Each != nil {
+			s.o.Each(&it)
 		}
 		select {
 		case s.items <- it:
