@@ -27,8 +27,10 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// mostAnswer bounds what is read of an answer.
-const mostAnswer = 1 << 30
+const (
+	mostAnswer     = 1 << 30          // bytes read of an answer
+	mostRetryAfter = 30 * time.Second // longest pause a collector may ask for
+)
 
 // ClientOptions say where a collector is.
 type ClientOptions struct {
@@ -179,7 +181,7 @@ func (c *Client) newRefusal(resp *http.Response, body []byte) error {
 		r.kind, r.message = doc.Error.Kind, doc.Error.Message
 	}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		r.retryAfter = time.Duration(seconds) * time.Second
+		r.retryAfter = min(time.Duration(seconds)*time.Second, mostRetryAfter)
 	}
 	return r
 }

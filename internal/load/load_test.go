@@ -106,6 +106,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{429, "1", `{"error":{"kind":"busy","message":"later"}}`, refusal{status: 429, kind: "busy", message: "later", retryAfter: time.Second}, true},
 		{503, "5", `{"error":{"kind":"unavailable","message":"not yet"}}`, refusal{status: 503, kind: "unavailable", message: "not yet", retryAfter: 5 * time.Second}, true},
+		{503, "7200", ``, refusal{status: 503, kind: "other", message: "Service Unavailable", retryAfter: mostRetryAfter}, true},
 		{507, "", `{"error":{"kind":"disk_full","message":"full"}}`, refusal{status: 507, kind: "disk_full", message: "full"}, true},
 		{400, "", `{"error":{"kind":"invalid","message":"old"}}`, refusal{status: 400, kind: "invalid", message: "old"}, false},
 		{413, "soon", `<html>`, refusal{status: 413, kind: "other", message: "Request Entity Too Large"}, false},
