@@ -580,3 +580,47 @@ func BenchmarkTree(b *testing.B) {
 		}
 	}
 }
+
+// TestFold compares what single trees add up to with the table of the merged
+// tree, by function and by package.
+func TestFold(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for range 200 {
+		var all calltree.Builder
+		self, cum := map[string]int64{}, map[string]int64{}
+		key := func(name string) string { return name }
+		if r.IntN(2) == 0 {
+			key = func(name string) string { return name[:1] }
+		}
+		for range 1 + r.IntN(4) {
+			tree := random(r, 1+r.IntN(40)).tree()
+			all.Add(tree)
+			ids, names := map[string]uint32{}, []string{}
+			group := make([]uint32, len(tree.Names))
+			for i, n := range tree.Names[1:] {
+				k := key(n)
+				if _, ok := ids[k]; !ok {
+					ids[k] = uint32(len(names))
+					names = append(names, k)
+				}
+				group[i+1] = ids[k]
+			}
+			s, c := calltree.Fold(group, len(names), tree.Name, tree.Parent, tree.Self)
+			for i, n := range names {
+				self[n] += s[i]
+				cum[n] += c[i]
+			}
+		}
+		for _, row := range all.Tree().Top(key) {
+			if self[row.Name] != row.Self || cum[row.Name] != row.Cum {
+				t.Fatalf("%s: self %d, cum %d, want %d and %d", row.Name, self[row.Name], cum[row.Name], row.Self, row.Cum)
+			}
+			delete(self, row.Name)
+		}
+		for n, v := range self {
+			if v != 0 {
+				t.Fatalf("%s: self %d, and the merged tree does not have it", n, v)
+			}
+		}
+	}
+}

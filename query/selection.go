@@ -20,6 +20,7 @@ import (
 // view holds.
 type selection struct {
 	e      *Engine
+	mem    *reservation
 	window inquest.Window
 	sel    selector
 	typ    inquest.Type // zero if the request named none
@@ -29,7 +30,11 @@ type selection struct {
 	view   *store.View
 	names  releases
 	units  []*unit
-	procs  int // processes are numbered below it
+	procs  int          // processes are numbered below it
+	listed atomic.Int64 // bytes reserved for what is listed
+	// focusSelf has rows with a focus count with what their functions hold
+	// themselves, rather than with all that passes through them.
+	focusSelf bool
 	// kept counts the samples that matchers on their labels let through.
 	kept atomic.Int64
 }
@@ -40,13 +45,18 @@ type unit struct {
 	part    *store.Part
 	section int
 	sec     store.Section
-	column  int // -1 if the request named no type
+	typ     int // index of the type asked for in sec.Types; -1 if the request named none
+	column  int // with its values; -1 too
 	rows    *store.Rows
-	sets    []setMatch // per label set of rows
-	proc    []uint32   // per process of rows: number in the selection
-	picked  []int32    // selected rows, ascending
-	hold    []int64    // per picked row: ns it stands for; made by holds
-	kept    []int64    // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
+	sets    []setMatch            // per label set of rows, or of found
+	found   []inquest.Labels      // instead of rows, where only the labels matter
+	last    int64                 // then: the last start, unix ns
+	proc    []uint32              // per process of rows: number in the selection; nil where rows are of several services
+	procs   map[processKey]uint32 // then: the numbers of all processes
+	picked  []int32               // selected rows, ascending
+	focus   *focused              // nil: the request is about no function in particular
+	hold    []int64               // per picked row: ns it stands for; made by holds
+	kept    []int64               // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
 	// What a value of the picked rows is multiplied by: weight, or per row of
 	// picked if weights is not nil. Made by weigh.
 	weight  float64
@@ -65,9 +75,9 @@ type setMatch struct {
 // without a type selects profiles of every kind, whatever their columns.
 //
 // The store leaves out a block from the moment it finds it damaged. Then f is
-// called again with what is left, so it must not have effects before it
-// succeeds.
-func (e *Engine) read(ctx context.Context, r Request, f func(s *selection) error) error {
+// called again with what is left, and it is if the query gave up for others, so
+// it must not have effects before it succeeds.
+func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selection) error) error {
 	w, err := e.window(r.Window)
 	if err != nil {
 		return err
@@ -76,45 +86,54 @@ func (e *Engine) read(ctx context.Context, r Request, f func(s *selection) error
 	if err != nil {
 		return err
 	}
-	release, err := e.admit(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	known := -1 // damaged blocks when it was last tried
-	for {
-		s := &selection{e: e, window: w, sel: sel, names: releases{store: e.store}}
-		next := s.try(ctx, r, f, known)
-		if s.view == nil || len(s.view.Damaged) <= known {
-			return cmp.Or(err, next)
+	return e.budget.run(ctx, func(ctx context.Context, mem *reservation) error {
+		var err error
+		known := -1 // damaged blocks when it was last tried
+		for {
+			s := &selection{e: e, mem: mem, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
+			next := s.try(ctx, r, n, f, known)
+			if s.view == nil || len(s.view.Damaged) <= known {
+				return cmp.Or(err, next)
+			}
+			if err = next; !errors.Is(err, inquest.ErrUnavailable) {
+				return err
+			}
+			known = len(s.view.Damaged)
 		}
-		if err = next; !errors.Is(err, inquest.ErrUnavailable) {
-			return err
-		}
-		known = len(s.view.Damaged)
-	}
+	})
 }
 
 // readType is read for what needs a type.
-func (e *Engine) readType(ctx context.Context, r Request, f func(s *selection) error) error {
+func (e *Engine) readType(ctx context.Context, r Request, n need, f func(s *selection) error) error {
 	if r.Type == "" {
 		return inquest.Errorf(inquest.ErrInvalid, "no type is given: want one such as type=cpu or type=inuse_space")
 	}
-	return e.read(ctx, r, f)
+	return e.read(ctx, r, n, f)
 }
 
 // try calls f with what the present view of the store selects, if more than
 // the known number of blocks are damaged in it.
-func (s *selection) try(ctx context.Context, r Request, f func(s *selection) error, known int) (err error) {
-	if s.view, err = s.e.store.View(ctx, s.window, s.sel.service()); err != nil {
+func (s *selection) try(ctx context.Context, r Request, n need, f func(s *selection) error, known int) (err error) {
+	want, err := s.storeSelection(r, n)
+	if err != nil {
+		return err
+	}
+	if s.view, err = s.e.store.View(ctx, want); err != nil {
 		return err
 	}
 	defer s.view.Close()
+	s.window = s.view.Window
 	if len(s.view.Damaged) <= known {
 		return nil
 	}
 	if err := s.findUnits(ctx, r); err != nil {
 		return err
+	}
+	if n.labels {
+		if err := s.findLabels(ctx); err != nil {
+			return err
+		}
+		return f(s)
 	}
 	if err := s.load(ctx); err != nil {
 		return err
@@ -156,14 +175,12 @@ func (s *selection) checkSize() error {
 func (s *selection) findUnits(ctx context.Context, r Request) error {
 	for _, p := range s.view.Parts {
 		for i, sec := range p.Sections() {
-			if sec.Profiles == 0 || !sec.From.Before(s.window.Until) || sec.Until.Before(s.window.From) {
-				continue
-			}
-			u := &unit{part: p, section: i, sec: sec, column: -1}
+			u := &unit{part: p, section: i, sec: sec, typ: -1, column: -1}
 			if r.Type != "" {
-				if u.column = column(sec, r.Type); u.column < 0 {
+				if u.typ = column(sec, r.Type); u.typ < 0 {
 					continue
 				}
+				u.column = sec.Column[u.typ]
 			}
 			s.units = append(s.units, u)
 		}
@@ -180,10 +197,17 @@ func (s *selection) findUnits(ctx context.Context, r Request) error {
 		return err
 	}
 	s.dec, s.unit = precision(t, s.agg)
+	if s.agg == AggAvg {
+		for _, u := range s.units {
+			if held := u.sec.Held[u.typ]; held >= 0 {
+				u.column = held
+			}
+		}
+	}
 	return nil
 }
 
-// column finds the value column of a type in a section, -1 if it has none. A
+// column finds a type in a section, -1 if it does not have it. A
 // name of Go's kinds is looked for in its own kind only.
 func column(sec store.Section, name string) int {
 	if k := inquest.KindOfType(name); k != inquest.KindOther && k != sec.Kind {
@@ -228,9 +252,10 @@ func (s *selection) load(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.match(ctx, u); err != nil {
+		if err := s.match(ctx, u, u.rows.LabelSets); err != nil {
 			return err
 		}
+		u.part.Release(ctx)
 		s.pick(u)
 		if len(u.picked) > 0 {
 			u.number(procs)
@@ -242,12 +267,38 @@ func (s *selection) load(ctx context.Context) error {
 	return nil
 }
 
+// findLabels reads and matches the label sets of all units, and drops units
+// without any. It reads no rows where it can do without.
+func (s *selection) findLabels(ctx context.Context) error {
+	err := s.each(ctx, func(ctx context.Context, u *unit) error {
+		sets, last, err := u.part.LabelSets(ctx, u.section)
+		if err != nil {
+			return err
+		}
+		u.last = last
+		u.found = sets
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, u := range s.units {
+		if err := s.match(ctx, u, u.found); err != nil {
+			return err
+		}
+	}
+	s.units = slices.DeleteFunc(s.units, func(u *unit) bool {
+		return !slices.ContainsFunc(u.sets, func(m setMatch) bool { return m.ok })
+	})
+	return nil
+}
+
 // match asks the matchers of each label set of the unit.
-func (s *selection) match(ctx context.Context, u *unit) error {
-	u.sets = make([]setMatch, len(u.rows.LabelSets))
+func (s *selection) match(ctx context.Context, u *unit, sets []inquest.Labels) error {
+	u.sets = make([]setMatch, len(sets))
 	groups := map[string]int{"": 0}
 	var sampleNames map[string]bool
-	for i, set := range u.rows.LabelSets {
+	for i, set := range sets {
 		resolved, err := s.names.resolve(set)
 		if err != nil {
 			return err
@@ -255,7 +306,7 @@ func (s *selection) match(ctx context.Context, u *unit) error {
 		m := setMatch{labels: resolved}
 		m.ok, m.keep = s.sel.match(resolved)
 		if m.ok && len(m.keep) > 0 {
-			if sampleNames == nil {
+			if sampleNames == nil && u.sec.Resolution == store.Raw {
 				if sampleNames, err = u.sampleNames(ctx); err != nil {
 					return err
 				}
@@ -287,11 +338,13 @@ func (u *unit) sampleNames(ctx context.Context) (map[string]bool, error) {
 	return set, nil
 }
 
-// pick selects the rows that begin in the window and whose labels match.
+// pick selects the rows that count in the window and whose labels match.
 func (s *selection) pick(u *unit) {
-	from, until := s.window.From.UnixNano(), s.window.Until.UnixNano()
 	for i, start := range u.rows.Start {
-		if start >= from && start < until && u.sets[u.rows.LabelSet[i]].ok {
+		if !u.sets[u.rows.LabelSet[i]].ok {
+			continue
+		}
+		if slices.ContainsFunc(u.sec.Spans, func(s store.Span) bool { return s.Contains(start) }) {
 			u.picked = append(u.picked, int32(i))
 		}
 	}
@@ -302,43 +355,72 @@ type processKey struct{ service, process string }
 
 // number gives the processes of the picked rows their numbers.
 func (u *unit) number(procs map[processKey]uint32) {
-	u.proc = make([]uint32, len(u.rows.Processes))
-	known := make([]bool, len(u.proc))
-	for _, row := range u.picked {
-		p := u.rows.Process[row]
-		if known[p] {
-			continue
-		}
-		key := processKey{u.part.Service, u.rows.Processes[p]}
+	number := func(service, process string) uint32 {
+		key := processKey{service, process}
 		n, ok := procs[key]
 		if !ok {
 			n = uint32(len(procs))
 			procs[key] = n
 		}
-		u.proc[p], known[p] = n, true
+		return n
 	}
+	if u.part.Service == "" { // processes of different services may have one name
+		u.procs = procs
+		for _, row := range u.picked {
+			for _, p := range u.processes(row) {
+				number(u.service(row), u.rows.Processes[p])
+			}
+		}
+		return
+	}
+	u.proc = make([]uint32, len(u.rows.Processes))
+	known := make([]bool, len(u.proc))
+	for _, row := range u.picked {
+		for _, p := range u.processes(row) {
+			if !known[p] {
+				u.proc[p], known[p] = number(u.part.Service, u.rows.Processes[p]), true
+			}
+		}
+	}
+}
+
+// processNumber is the number of a process of a row in the selection.
+func (u *unit) processNumber(row int32, process uint32) uint32 {
+	if u.proc != nil {
+		return u.proc[process]
+	}
+	return u.procs[processKey{u.service(row), u.rows.Processes[process]}]
 }
 
 // each calls f for every unit, a bounded number at a time; units of one part
 // never at the same time.
 func (s *selection) each(ctx context.Context, f func(ctx context.Context, u *unit) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	var parts [][]*unit
 	for first := 0; first < len(s.units); {
 		next := first + 1
 		for next < len(s.units) && s.units[next].part == s.units[first].part {
 			next++
 		}
-		same := s.units[first:next]
+		parts = append(parts, s.units[first:next])
 		first = next
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	workers := min(runtime.GOMAXPROCS(0), len(parts))
+	s.mem.work(workers)
+	var next atomic.Int64
+	for range workers {
 		g.Go(func() error {
-			for _, u := range same {
-				if err := ctx.Err(); err != nil {
-					return err
+			defer s.mem.work(-1)
+			for i := next.Add(1) - 1; i < int64(len(parts)); i = next.Add(1) - 1 {
+				for _, u := range parts[i] {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if err := f(ctx, u); err != nil {
+						return err
+					}
 				}
-				if err := f(ctx, u); err != nil {
-					return err
-				}
+				parts[i][0].part.Release(ctx)
 			}
 			return nil
 		})
@@ -352,31 +434,33 @@ func (s *selection) coverage() Coverage {
 	c := Coverage{
 		From:       s.window.From,
 		Until:      s.window.Until,
-		Resolution: "raw",
 		Incomplete: s.view.Incomplete,
 		Damaged:    s.view.Damaged,
 		Estimated:  s.agg == aggRate,
 	}
 	c.Samples = s.kept.Load()
 	seen := make([]bool, s.procs)
+	coarsest := store.Raw
 	var observed, present int64
 	for _, u := range s.units {
-		c.Profiles += int64(len(u.picked))
+		coarsest = max(coarsest, u.sec.Resolution)
 		for i, row := range u.picked {
-			if p := u.proc[u.rows.Process[row]]; !seen[p] {
-				seen[p] = true
-				c.Processes++
+			for _, p := range u.processes(row) {
+				if n := u.processNumber(row, p); !seen[n] {
+					seen[n] = true
+					c.Processes++
+				}
 			}
-			observed += u.rows.End[row] - u.rows.Start[row]
+			c.Profiles += u.profiles(row)
+			c.Truncated += u.truncated(row)
+			observed += u.observed(row)
 			present += u.hold[i]
 			if len(u.sets[u.rows.LabelSet[row]].keep) == 0 {
-				c.Samples += int64(u.rows.Samples[row])
-			}
-			if u.rows.Flags[row]&store.FlagTruncated != 0 {
-				c.Truncated++
+				c.Samples += u.samples(row)
 			}
 		}
 	}
+	c.Resolution = coarsest.String()
 	c.ObservedProcessSeconds = time.Duration(observed).Seconds()
 	c.PresentProcessSeconds = time.Duration(present).Seconds()
 	return c

@@ -2,6 +2,7 @@ package query
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,26 +52,40 @@ func parseSelector(query string) (selector, error) {
 	return ms, nil
 }
 
-// service returns the filter of service names that follows from s, nil if
-// there is none.
-func (s selector) service() func(string) bool {
+// withRelease is s and a matcher on the release, if one is given.
+func (s selector) withRelease(release string) selector {
+	if release == "" {
+		return s
+	}
+	return append(slices.Clip(s), &labels.Matcher{Type: labels.MatchEqual, Name: inquest.LabelRelease, Value: release})
+}
+
+// services are those that the matchers on the service let through.
+func (s selector) services() store.Services {
 	var on selector
 	for _, m := range s {
-		if m.Name == inquest.LabelService {
-			on = append(on, m)
+		if m.Name != inquest.LabelService {
+			continue
 		}
+		if m.Type == labels.MatchEqual {
+			return store.Services{Names: []string{m.Value}} // the others are asked per profile
+		}
+		if names := m.SetMatches(); m.Type == labels.MatchRegexp && len(names) > 0 {
+			return store.Services{Names: names}
+		}
+		on = append(on, m)
 	}
 	if on == nil {
-		return nil
+		return store.Services{}
 	}
-	return func(name string) bool {
+	return store.Services{Match: func(name string) bool {
 		for _, m := range on {
 			if !m.Matches(name) {
 				return false
 			}
 		}
 		return true
-	}
+	}}
 }
 
 // match asks the matchers of a profile's label set, whose release has been

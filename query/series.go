@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/store"
 )
 
 // Series is the values of one set of labels over time.
@@ -34,6 +36,13 @@ const (
 	maxCells  = 2 << 20
 )
 
+// Bytes of memory.
+const (
+	cellBytes    = int64(unsafe.Sizeof(cell{}))
+	pointBytes   = 64 // of an answer, with its JSON
+	bestRowBytes = 96 // of the profile that stands for a process in a step
+)
+
 // Series adds up what r selects per step of the window and per set of the
 // labels by (any label of a profile; release is the resolved one).
 //
@@ -52,12 +61,24 @@ func (e *Engine) Series(ctx context.Context, r Request, step time.Duration, by [
 	if step < 0 || step > 0 && step < time.Second || step%time.Second != 0 {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "step %v: want whole seconds, at least 1s", step)
 	}
+	w, err := e.window(r.Window)
+	if err != nil {
+		return nil, err
+	}
 	var a *SeriesAnswer
-	err := e.readType(ctx, r, func(s *selection) error {
+	r.Window = w
+	step, least, err := e.leastStep(r, step)
+	if err != nil {
+		return nil, err
+	}
+	err = e.readType(ctx, r, need{rollups: true, step: least, by: by}, func(s *selection) error {
 		s.holds()
-		step := s.step(step)
+		step := s.step(step, least)
 		if n := s.window.Duration() / step; n > maxPoints {
 			return inquest.Errorf(inquest.ErrInvalid, "step %v cuts the window of %v into %d points, at most %d are allowed: use a longer step", step, s.window.Duration(), n, maxPoints)
+		}
+		if err := s.focus(ctx, functions(r.Function)); err != nil {
+			return err
 		}
 		g := newGrid(s, step, by)
 		if err := g.fill(ctx); err != nil {
@@ -81,33 +102,61 @@ const (
 	goodPoints = 240
 )
 
-// step is the one in effect.
-func (s *selection) step(asked time.Duration) time.Duration {
-	least := s.window.Duration() / goodPoints
-	if asked > 0 {
-		if s.agg == AggSum {
-			return asked
-		}
-		least = asked
+// leastStep returns the step asked for, longer where only rollups are left that
+// do not divide time as finely, and the shortest that may be in effect in the
+// end: a multiple of it will be.
+func (e *Engine) leastStep(r Request, asked time.Duration) (step, least time.Duration, err error) {
+	sel, err := parseSelector(r.Query)
+	if err != nil {
+		return 0, 0, err
 	}
+	finest := e.store.Finest(sel.services(), r.Window.From).Duration()
+	if asked > 0 {
+		if finest > 0 {
+			asked = (asked + finest - 1) / finest * finest
+		}
+		return asked, asked, nil
+	}
+	return 0, roundStep(max(r.Window.Duration()/goodPoints, finest)), nil
+}
+
+// roundStep is the shortest of the steps people expect that is not below d.
+// Each of them that is longer than five minutes is a multiple of every step of
+// rollups that is not longer.
+func roundStep(d time.Duration) time.Duration {
+	for _, r := range roundSteps {
+		if r >= d {
+			return r
+		}
+	}
+	return (d + day - 1) / day * day
+}
+
+// step is the one in effect.
+func (s *selection) step(asked, least time.Duration) time.Duration {
 	interval := s.interval()
-	if asked > 0 && interval <= asked {
+	if asked > 0 && (s.agg == AggSum || interval <= asked) {
 		return asked
 	}
-	least = max(least, interval)
-	for _, d := range roundSteps {
-		if d >= least {
-			return d
+	if asked == 0 {
+		return roundStep(max(least, interval))
+	}
+	// A multiple of it, so that what rollups were chosen for it still fit.
+	for _, r := range roundSteps {
+		if r >= interval && r%asked == 0 {
+			return r
 		}
 	}
-	return (least + day - 1) / day * day
+	return (interval + asked - 1) / asked * asked
 }
 
 // interval is what all but a few profiles stand for: 95 % of them no longer.
 func (s *selection) interval() time.Duration {
 	var all []int64
 	for _, u := range s.units {
-		all = append(all, u.hold...)
+		for i, row := range u.picked {
+			all = append(all, u.hold[i]/max(1, u.profiles(row)))
+		}
 	}
 	if len(all) == 0 {
 		return 0
@@ -177,6 +226,9 @@ func (g *grid) seconds(k int) float64 {
 func (g *grid) fill(ctx context.Context) error {
 	var best map[stepOfProcess]pickedRow
 	if g.s.agg == AggLast || g.s.agg == AggMax {
+		if err := g.s.mem.grow(bestRowBytes * g.s.count()); err != nil {
+			return err
+		}
 		best = g.best()
 	}
 	for _, u := range g.s.units {
@@ -187,6 +239,7 @@ func (g *grid) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		values := g.s.values(u)
 		asked := make(map[*cell][]int32) // rows whose samples must be asked, as indexes into picked
 		for i, row := range u.picked {
 			k := int((u.rows.Start[row] - g.from) / g.step)
@@ -196,13 +249,17 @@ func (g *grid) fill(ctx context.Context) error {
 			set := u.rows.LabelSet[row]
 			c := &tracks[set].cells[k]
 			c.profiles++
-			c.duty.add(u.rows.End[row]-u.rows.Start[row], u.hold[i])
+			c.duty.add(u.observed(row), u.hold[i])
 			if len(u.sets[set].keep) > 0 {
 				asked[c] = append(asked[c], int32(i))
 				continue
 			}
-			v := float64(u.rows.Totals[u.column][row])
-			if g.s.agg == AggAvg {
+			v := float64(values[row])
+			switch {
+			case g.s.agg != AggAvg:
+			case u.sec.Resolution != store.Raw:
+				v /= store.HeldPerSecond(g.s.typ)
+			default:
 				v *= time.Duration(u.hold[i]).Seconds()
 			}
 			c.value += v
@@ -210,6 +267,7 @@ func (g *grid) fill(ctx context.Context) error {
 		if err := g.ask(ctx, u, asked); err != nil {
 			return err
 		}
+		u.part.Release(ctx)
 	}
 	return nil
 }
@@ -262,8 +320,10 @@ func (g *grid) best() map[stepOfProcess]pickedRow {
 // selected.
 func (g *grid) tracksOf(u *unit) ([]*track, error) {
 	used := make([]bool, len(u.sets))
+	service := make([]string, len(u.sets))
 	for _, row := range u.picked {
 		used[u.rows.LabelSet[row]] = true
+		service[u.rows.LabelSet[row]] = u.service(row)
 	}
 	out := make([]*track, len(u.sets))
 	for i := range u.sets {
@@ -280,11 +340,15 @@ func (g *grid) tracksOf(u *unit) ([]*track, error) {
 			name.WriteString(v)
 			name.WriteByte(0)
 		}
-		key := trackKey{u.part.Service, name.String()}
+		key := trackKey{service[i], name.String()}
 		t := g.index[key]
 		if t == nil {
 			if (len(g.tracks)+1)*g.steps > maxCells {
 				return nil, inquest.Errorf(inquest.ErrTooLarge, "by=%s gives more than %d series of %d steps: use a longer step, fewer labels or a narrower query", strings.Join(g.by, ","), len(g.tracks), g.steps)
+			}
+			// Its cells, and as much for what becomes of them.
+			if err := g.s.mem.keep(int64(g.steps)*(cellBytes+pointBytes) + 1<<10); err != nil {
+				return nil, err
 			}
 			t = &track{series: key.series, labels: labels, cells: make([]cell, g.steps)}
 			g.index[key] = t

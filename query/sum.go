@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/goinquest/inquest/calltree"
 	"github.com/goinquest/inquest/store"
@@ -112,7 +113,7 @@ func added[T int64 | float64](a, b []T) []T {
 // picked: exactly, or weighed if weights (per picked row) is not nil. Samples
 // are only looked at where a matcher asks for it.
 func (s *selection) total(ctx context.Context, u *unit, at []int32, weights []float64) (exact int64, weighed float64, err error) {
-	totals := u.rows.Totals[u.column]
+	totals := s.values(u)
 	for _, sub := range u.split(at) {
 		if len(sub.keep) == 0 {
 			for _, i := range sub.at {
@@ -128,11 +129,15 @@ func (s *selection) total(ctx context.Context, u *unit, at []int32, weights []fl
 		if err != nil {
 			return 0, 0, err
 		}
-		for _, v := range res.Int {
-			exact += v
+		for i, v := range res.Int {
+			if v != 0 && s.counts(u, i) {
+				exact += v
+			}
 		}
-		for _, v := range res.Float {
-			weighed += v
+		for i, v := range res.Float {
+			if v != 0 && s.counts(u, i) {
+				weighed += v
+			}
 		}
 	}
 	return exact, weighed, nil
@@ -175,6 +180,8 @@ func (s *selection) weighed(ctx context.Context, u *unit, at []int32) (float64, 
 func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized int64, err error) {
 	var mu sync.Mutex
 	var b calltree.Builder
+	var held atomic.Int64 // bytes reserved for b
+	var text int64        // bytes of the names it keeps
 	err = s.each(ctx, func(ctx context.Context, u *unit) error {
 		f, err := u.part.FuncTree(ctx)
 		if err != nil {
@@ -184,17 +191,18 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 		if err != nil {
 			return err
 		}
-		var without int64
-		for i, v := range self {
-			if v != 0 && i > 0 && f.Unsymbolized[f.Name[i]] {
-				without += v
-			}
-		}
+		without := withoutSymbol(f, self)
 		mu.Lock()
-		defer mu.Unlock()
+		_, before := b.Bytes()
 		b.AddTree(f.Names, f.Name, f.Parent, self)
 		unsymbolized += without
-		return nil
+		bytes, names := b.Bytes()
+		if names > before {
+			text += textBytes(f.Names) // one that is kept keeps all of a part
+		}
+		bytes += text
+		mu.Unlock()
+		return s.mem.upTo(&held, bytes)
 	})
 	if err != nil {
 		return nil, 0, err
@@ -202,10 +210,27 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 	return b.Tree(), unsymbolized, nil
 }
 
+// withoutSymbol is the self value on frames without a name.
+func withoutSymbol(f *store.FuncTree, self []int64) (sum int64) {
+	for i, v := range self {
+		if v != 0 && i > 0 && f.Unsymbolized[f.Name[i]] {
+			sum += v
+		}
+	}
+	return sum
+}
+
+func textBytes(names []string) (n int64) {
+	for _, s := range names {
+		n += int64(len(s))
+	}
+	return n
+}
+
 // readTree selects, weighs and merges: what trees and tables of functions are
 // made of.
 func (e *Engine) readTree(ctx context.Context, r Request, f func(s *selection, t *calltree.Tree, c Coverage) error) error {
-	return e.readType(ctx, r, func(s *selection) error {
+	return e.readType(ctx, r, need{rollups: true}, func(s *selection) error {
 		s.holds()
 		s.choose()
 		s.weigh("")

@@ -46,6 +46,9 @@ func (s *Store) Append(ctx context.Context, r *Record) (Appended, error) {
 	if err := s.writable(ctx); err != nil {
 		return Appended{}, err
 	}
+	if err := s.waitRoom(ctx); err != nil {
+		return Appended{}, err
+	}
 	start := r.Meta.Start.UnixNano()
 	for {
 		taken, candidates := s.keys.reserve(r.Key, r.BodyHash, start, uint32(r.Profile.NumSamples()))
@@ -176,7 +179,7 @@ func (s *Store) known(ctx context.Context, key inquest.Key, hash uint64, taken *
 		}
 		row, err := s.rowOf(b, k)
 		if err != nil {
-			return Appended{}, false, s.quarantine(b, int(k.part), err)
+			return Appended{}, false, s.quarantine(b, int(k.part), "", err)
 		}
 		return Appended{ID: newID(key, row.start), Duplicate: true, Samples: int(row.samples)}, true, nil
 	}

@@ -256,7 +256,7 @@ func benchSelf(b *testing.B, s *store.Store) {
 	ctx := context.Background()
 	samples := int64(0)
 	for range b.N {
-		v, err := s.View(ctx, everything, func(n string) bool { return n == "prometheus" })
+		v, err := s.View(ctx, store.Selection{Window: everything, Services: store.Services{Names: []string{"prometheus"}}})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -13,12 +13,13 @@ import (
 
 // block is one block of the catalog. Its blob is open while a view holds it.
 type block struct {
-	info  *blockInfo
+	info  *blockInfo // but for rolled, it never changes
 	blobs Blobs
 
-	mu   sync.Mutex
-	refs int
-	blob Blob
+	mu     sync.Mutex
+	refs   int
+	blob   Blob
+	doomed bool // not in the catalog any more: the file goes with the last reference
 }
 
 func (b *block) acquire() {
@@ -27,14 +28,42 @@ func (b *block) acquire() {
 	b.mu.Unlock()
 }
 
+// hold is acquire for a block that may be doomed already: then its file is
+// gone, and hold false.
+func (b *block) hold() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.doomed {
+		return false
+	}
+	b.refs++
+	return true
+}
+
 func (b *block) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refs--
-	if b.refs == 0 && b.blob != nil {
+	if b.refs > 0 {
+		return
+	}
+	if b.blob != nil {
 		_ = b.blob.Close() // it was only read
 		b.blob = nil
 	}
+	if b.doomed {
+		_ = b.blobs.Delete(b.info.id) // what stays is deleted at the next start: no row names it
+	}
+}
+
+// doom deletes the file of a block that has left the catalog, now or when
+// nobody reads it any more.
+func (b *block) doom() {
+	b.acquire()
+	b.mu.Lock()
+	b.doomed = true
+	b.mu.Unlock()
+	b.release()
 }
 
 // read returns an unpacked stream. The block must be held.
@@ -76,26 +105,32 @@ func unpackStream(pk *packer, s *stream, data []byte) ([]byte, error) {
 	return pk.unpack(data, s.codec, int(s.raw))
 }
 
-// blockWriter writes a block of heads that are closed and packed.
+// blockWriter writes a block: begin, parts in the order of their services,
+// then finish.
 type blockWriter struct {
 	pk     *packer
 	w      io.Writer
 	offset int64
-	info   *blockInfo
-	raw    []byte
-	keys   []storedKey
+	blockListing
+	raw []byte
+	key []storedKey // of all parts
 }
 
-// writeBlock writes the heads to w and returns what the catalog keeps.
-// Heads without rows leave no part, but their epochs are named.
+// newBlockWriter begins a block.
+func newBlockWriter(w io.Writer, pk *packer, id string, created int64, level uint8) (*blockWriter, error) {
+	b := &blockWriter{pk: pk, w: w, blockListing: blockListing{id: id, created: created, level: level}}
+	return b, b.write(binary.LittleEndian.AppendUint32([]byte(magicBlockHead), blockVersion))
+}
+
+// writeBlock writes the heads, sorted by service, to w and returns what the
+// catalog keeps. Heads without rows leave no part, but their epochs are named.
 func writeBlock(w io.Writer, pk *packer, id string, created int64, heads []*head) (*blockInfo, []storedKey, error) {
-	b := &blockWriter{pk: pk, w: w, info: &blockInfo{id: id, created: created}}
-	header := binary.LittleEndian.AppendUint32([]byte(magicBlockHead), formatVersion)
-	if err := b.write(header); err != nil {
+	b, err := newBlockWriter(w, pk, id, created, levelHead)
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, h := range heads {
-		b.info.epochs = append(b.info.epochs, h.epoch)
+		b.epochs = append(b.epochs, h.epoch)
 		if h.rows == 0 {
 			continue
 		}
@@ -103,12 +138,8 @@ func writeBlock(w io.Writer, pk *packer, id string, created int64, heads []*head
 			return nil, nil, err
 		}
 	}
-	if err := b.finish(); err != nil {
-		return nil, nil, err
-	}
-	b.info.size = b.offset
-	b.info.span()
-	return b.info, b.keys, nil
+	info, err := b.finish()
+	return info, b.key, err
 }
 
 func (b *blockWriter) write(p []byte) error {
@@ -131,12 +162,8 @@ func (b *blockWriter) part(h *head) error {
 	snap := h.snapshot()
 	t := &snap.tables
 	dir := &partDirectory{}
-	for _, s := range dictionaryStreams(b.pk, t) {
-		placed, err := b.place(s)
-		if err != nil {
-			return err
-		}
-		dir.streams = append(dir.streams, placed)
+	if err := b.dictionary(dir, t); err != nil {
+		return err
 	}
 	info := partInfo{service: h.service}
 	for i := range snap.sections {
@@ -144,104 +171,149 @@ func (b *blockWriter) part(h *head) error {
 		if len(s.groups) == 0 {
 			continue
 		}
-		l := &t.layouts[i]
-		si := sectionInfo{kind: inquest.Kind(t.strings[l.kind]), from: s.groups[0].from, until: s.groups[0].until}
-		for _, p := range l.types {
-			si.sampleTypes = append(si.sampleTypes, [2]string{t.strings[p.name], t.strings[p.value]})
-		}
-		groups, err := b.groups(s, &si, t, uint32(len(info.sections)))
-		if err != nil {
-			return err
+		si := t.sectionInfo(&t.layouts[i])
+		groups := make([]*group, len(s.groups))
+		for j, g := range s.groups {
+			var err error
+			if groups[j], err = b.group(g, &si, uint32(len(info.sections))); err != nil {
+				return err
+			}
 		}
 		dir.sections = append(dir.sections, groups)
 		info.sections = append(info.sections, si)
 	}
+	return b.endPart(info, dir)
+}
+
+// sectionInfo is what is known of the section of a layout before its rows are.
+func (t *tables) sectionInfo(l *layout) sectionInfo {
+	si := sectionInfo{kind: inquest.Kind(t.strings[l.kind])}
+	for _, p := range l.types {
+		si.sampleTypes = append(si.sampleTypes, [2]string{t.strings[p.name], t.strings[p.value]})
+	}
+	return si
+}
+
+// dictionary writes the dictionary of a part.
+func (b *blockWriter) dictionary(dir *partDirectory, t *tables) error {
+	for _, s := range dictionaryStreams(b.pk, t) {
+		placed, err := b.place(s)
+		if err != nil {
+			return err
+		}
+		dir.streams = append(dir.streams, placed)
+	}
+	return nil
+}
+
+// group writes a row group of the part at hand and counts its rows in si.
+func (b *blockWriter) group(g *group, si *sectionInfo, section uint32) (*group, error) {
+	placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until, sets: g.sets}
+	for i := range g.streams {
+		st, err := b.place(g.streams[i])
+		if err != nil {
+			return nil, err
+		}
+		placed.streams = append(placed.streams, st)
+	}
+	for i, k := range g.keys {
+		b.key = append(b.key, storedKey{k.key, k.hash, uint32(len(b.parts)), section, uint32(si.profiles + i)})
+	}
+	if si.profiles == 0 {
+		si.from, si.until = g.from, g.until
+	}
+	si.profiles += g.rows
+	si.from, si.until = min(si.from, g.from), max(si.until, g.until)
+	return placed, nil
+}
+
+// endPart writes the directory of a part, whose streams are written.
+func (b *blockWriter) endPart(info partInfo, dir *partDirectory) error {
 	b.raw = appendPartDirectory(b.raw[:0], dir)
 	var err error
 	if info.directory, err = b.place(b.pk.stream(0, b.raw)); err != nil {
 		return err
 	}
-	b.info.parts = append(b.info.parts, info)
+	b.parts = append(b.parts, info)
 	return nil
 }
 
-func (b *blockWriter) groups(s *headSection, si *sectionInfo, t *tables, section uint32) ([]*group, error) {
-	var out []*group
-	for _, g := range s.groups {
-		placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until}
-		for i := range g.streams {
-			st, err := b.place(g.streams[i])
-			if err != nil {
-				return nil, err
-			}
-			placed.streams = append(placed.streams, st)
-		}
-		out = append(out, placed)
-		for i, k := range g.keys {
-			b.keys = append(b.keys, storedKey{k.key, k.hash, uint32(len(b.info.parts)), section, uint32(si.profiles + i)})
-		}
-		si.profiles += g.rows
-		si.from, si.until = min(si.from, g.from), max(si.until, g.until)
-	}
-	return out, nil
-}
-
-func (b *blockWriter) finish() error {
-	sortKeys(b.keys)
-	b.info.keys = len(b.keys)
+// finish writes keys, listing and footer, and returns what the catalog keeps.
+func (b *blockWriter) finish() (*blockInfo, error) {
+	sortKeys(b.key)
+	b.keys = len(b.key)
 	var err error
-	b.raw = appendKeyList(b.raw[:0], b.keys)
-	if b.info.keyList, err = b.place(b.pk.stream(secKeys, b.raw)); err != nil {
-		return err
+	b.raw = appendKeyList(b.raw[:0], b.key)
+	if b.keyList, err = b.place(b.pk.stream(secKeys, b.raw)); err != nil {
+		return nil, err
 	}
-	b.raw = appendKeyInfo(b.raw[:0], b.keys)
-	if b.info.keyInfo, err = b.place(b.pk.stream(secKeyInfo, b.raw)); err != nil {
-		return err
+	b.raw = appendKeyInfo(b.raw[:0], b.key)
+	if b.keyInfo, err = b.place(b.pk.stream(secKeyInfo, b.raw)); err != nil {
+		return nil, err
 	}
-	listing := appendBlockInfo(nil, b.info)
-	footer := binary.LittleEndian.AppendUint64(nil, uint64(b.offset))
-	footer = binary.LittleEndian.AppendUint64(footer, uint64(len(listing)))
-	footer = binary.LittleEndian.AppendUint32(footer, checksum(listing))
-	footer = binary.LittleEndian.AppendUint32(footer, formatVersion)
+	raw := appendListing(nil, &b.blockListing)
+	at := listingPlace(raw, b.offset)
+	footer := binary.LittleEndian.AppendUint64(nil, uint64(at.offset))
+	footer = binary.LittleEndian.AppendUint64(footer, uint64(at.size))
+	footer = binary.LittleEndian.AppendUint32(footer, at.crc)
+	footer = binary.LittleEndian.AppendUint32(footer, blockVersion)
 	footer = append(footer, magicBlockFoot...)
-	if err := b.write(listing); err != nil {
-		return err
+	if err := b.write(raw); err != nil {
+		return nil, err
 	}
-	return b.write(footer)
+	if err := b.write(footer); err != nil {
+		return nil, err
+	}
+	return b.info(b.offset, at), nil
 }
 
-// readListing reads a block's own listing.
-func readListing(r io.ReaderAt, size int64) (*blockInfo, error) {
+// listingPlace is where a listing stands; its stream id is the version of the
+// block.
+func listingPlace(raw []byte, offset int64) stream {
+	return stream{id: blockVersion, codec: codecRaw, raw: uint32(len(raw)), size: uint32(len(raw)), crc: checksum(raw), offset: offset}
+}
+
+// findListing reads the footer of a block of the given size.
+func findListing(r io.ReaderAt, size int64) (stream, error) {
 	if size < blockHeaderSize+blockFooterSize {
-		return nil, errors.New("file is too short for a block")
+		return stream{}, errors.New("file is too short for a block")
 	}
 	footer := make([]byte, blockFooterSize)
 	if _, err := r.ReadAt(footer, size-blockFooterSize); err != nil {
-		return nil, fmt.Errorf("read footer: %w", err)
+		return stream{}, fmt.Errorf("read footer: %w", err)
 	}
 	if string(footer[24:]) != magicBlockFoot {
-		return nil, errors.New("footer is damaged")
+		return stream{}, errors.New("footer is damaged")
 	}
-	if v := binary.LittleEndian.Uint32(footer[20:]); v != formatVersion {
-		return nil, fmt.Errorf("version %d, this program reads %d", v, formatVersion)
+	v := binary.LittleEndian.Uint32(footer[20:])
+	if v == 0 || v > blockVersion {
+		return stream{}, fmt.Errorf("version %d, this program reads up to %d", v, blockVersion)
 	}
 	off, n := binary.LittleEndian.Uint64(footer), binary.LittleEndian.Uint64(footer[8:])
 	if n > maxListBytes || off > uint64(size) || off+n != uint64(size-blockFooterSize) {
-		return nil, errors.New("footer is damaged")
+		return stream{}, errors.New("footer is damaged")
 	}
-	raw := make([]byte, n)
-	if _, err := r.ReadAt(raw, int64(off)); err != nil {
-		return nil, fmt.Errorf("read listing: %w", err)
-	}
-	if checksum(raw) != binary.LittleEndian.Uint32(footer[16:]) {
-		return nil, errors.New("checksum of the listing does not match")
-	}
-	info, err := readBlockInfo(raw)
+	return stream{
+		id: uint8(v), codec: codecRaw, raw: uint32(n), size: uint32(n),
+		crc: binary.LittleEndian.Uint32(footer[16:]), offset: int64(off),
+	}, nil
+}
+
+// openListing reads a block's own listing, and where it stands.
+func openListing(r io.ReaderAt, size int64) (*blockListing, stream, error) {
+	at, err := findListing(r, size)
 	if err != nil {
-		return nil, err
+		return nil, at, err
 	}
-	info.size = size
-	return info, nil
+	raw := make([]byte, at.size)
+	if _, err := r.ReadAt(raw, at.offset); err != nil {
+		return nil, at, fmt.Errorf("read listing: %w", err)
+	}
+	if checksum(raw) != at.crc {
+		return nil, at, errors.New("checksum of the listing does not match")
+	}
+	l, err := readListing(raw, uint32(at.id))
+	return l, at, err
 }
 
 // dictionaryStreams packs a dictionary: what flame graphs need apart from

@@ -3,26 +3,54 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/goinquest/inquest"
 )
 
-// blockInfo is what the catalog has of a block: enough to know whether a
-// query needs it and where its parts are. The same stands at the end of the
-// block itself, so that a lost catalog can be made again.
+// blockInfo is what is in memory and in the catalog of a block: enough to know
+// whether a query needs it. It does not grow with what is in the block.
 type blockInfo struct {
-	id       string
-	size     int64 // of the file; not in the block's own copy
-	created  int64 // unix ns
-	epochs   []uint64
-	keys     int
-	keyList  stream
-	keyInfo  stream
-	parts    []partInfo
-	from, to int64 // first and last start of all sections, unix ns
+	id          string
+	size        int64  // of the file
+	created     int64  // unix ns
+	level       uint8  // levelHead …
+	rolled      bool   // its profiles are in rollup blocks too; not in the block's own copy
+	profiles    int64  // rows of level levelHead and levelMerged
+	from, to    int64  // first and last start of all sections, unix ns; of rollups, until the end of the last step
+	first, last string // services in it, in order; "" is that of shared parts
+	keys        int
+	keyList     stream
+	keyInfo     stream
+	listing     stream // see blockListing
 }
 
+// Levels of blocks: where their profiles come from.
+const (
+	levelHead   = 0 // heads whose epoch ended
+	levelMerged = 1 // blocks of level 0
+	levelRollup = 2 // rollups of profiles in blocks of level 0, or of other rollups
+)
+
+// blockListing is what stands at the end of a block: what the catalog has of
+// it, so that a lost catalog can be made again, and where its parts are.
+type blockListing struct {
+	id      string
+	created int64
+	level   uint8
+	epochs  []uint64 // that the block closed
+	sources []string // blocks it was made of, which it replaces or, if a rollup, stands beside
+	keys    int
+	keyList stream
+	keyInfo stream
+	parts   []partInfo // by service
+}
+
+// partInfo is one part: one service, or, in a rollup block, several: then
+// service is "" and the rows name theirs.
 type partInfo struct {
 	service   string
 	directory stream
@@ -31,21 +59,49 @@ type partInfo struct {
 
 type sectionInfo struct {
 	kind        inquest.Kind
+	resolution  Resolution
+	digest      bool        // rows are function digests of processes, see digest.go
 	sampleTypes [][2]string // type and unit
-	profiles    int
-	from, until int64 // first and last start, unix ns
+	profiles    int         // rows
+	from, until int64       // first and last start, unix ns; of rollups, of a step
 }
 
-func (s *sectionInfo) types() []inquest.Type {
-	types := make([]inquest.Type, len(s.sampleTypes))
-	for i, t := range s.sampleTypes {
-		types[i] = inquest.TypeOf(s.kind, t[0], t[1])
+// heldPrefix begins the sample type of a column of a rollup that holds
+// value × hold of the column named after it.
+const heldPrefix = "held:"
+
+// HeldPerSecond is what a held column of a rollup counts a value of 1 with
+// that is held for a second: counts are small and have milliseconds.
+func HeldPerSecond(t inquest.Type) float64 {
+	if t.Unit == "count" {
+		return 1e3
 	}
-	return types
+	return 1
 }
 
 func (s *sectionInfo) section() Section {
-	return Section{Kind: s.kind, Types: s.types(), Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
+	out := Section{Kind: s.kind, Resolution: s.resolution, Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
+	if s.digest {
+		for i, t := range s.sampleTypes {
+			typ, held := inquest.TypeOf(s.kind, t[0], t[1]), -1
+			if typ.Temporality == inquest.Instant {
+				held = i
+			}
+			out.Types, out.Column, out.Held = append(out.Types, typ), append(out.Column, i), append(out.Held, held)
+		}
+		return out
+	}
+	for i, t := range s.sampleTypes {
+		if s.resolution != Raw && strings.HasPrefix(t[0], heldPrefix) {
+			if n := len(out.Held); n > 0 {
+				out.Held[n-1] = i // it follows the column it is of
+			}
+			continue
+		}
+		out.Types = append(out.Types, inquest.TypeOf(s.kind, t[0], t[1]))
+		out.Column, out.Held = append(out.Column, i), append(out.Held, -1)
+	}
+	return out
 }
 
 func unixTime(ns int64) time.Time { return time.Unix(0, ns).UTC() }
@@ -66,12 +122,17 @@ func (c *cursor) stream() (s stream) {
 	return s
 }
 
-func appendBlockInfo(dst []byte, b *blockInfo) []byte {
+func appendListing(dst []byte, b *blockListing) []byte {
 	dst = appendString(dst, b.id)
 	dst = appendVarint(dst, b.created)
+	dst = append(dst, b.level)
 	dst = binary.AppendUvarint(dst, uint64(len(b.epochs)))
 	for _, e := range b.epochs {
 		dst = binary.AppendUvarint(dst, e)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(b.sources)))
+	for _, s := range b.sources {
+		dst = appendString(dst, s)
 	}
 	dst = binary.AppendUvarint(dst, uint64(b.keys))
 	dst = appendStream(dst, &b.keyList)
@@ -82,28 +143,51 @@ func appendBlockInfo(dst []byte, b *blockInfo) []byte {
 		dst = appendString(dst, p.service)
 		dst = appendStream(dst, &p.directory)
 		dst = binary.AppendUvarint(dst, uint64(len(p.sections)))
-		for _, s := range p.sections {
-			dst = appendString(dst, string(s.kind))
-			dst = binary.AppendUvarint(dst, uint64(len(s.sampleTypes)))
-			for _, t := range s.sampleTypes {
-				dst = appendString(appendString(dst, t[0]), t[1])
-			}
-			dst = binary.AppendUvarint(dst, uint64(s.profiles))
-			dst = appendVarint(dst, s.from-b.created)
-			dst = appendVarint(dst, s.until-s.from)
+		for j := range p.sections {
+			dst = appendSection(dst, &p.sections[j], b.created)
 		}
 	}
 	return dst
 }
 
-var errBlockInfo = errors.New("listing is damaged")
+// sectionDigest is set in the byte that has a section's resolution.
+const sectionDigest = 1 << 7
 
-func readBlockInfo(raw []byte) (*blockInfo, error) {
+func appendSection(dst []byte, s *sectionInfo, created int64) []byte {
+	form := byte(s.resolution)
+	if s.digest {
+		form |= sectionDigest
+	}
+	dst = appendString(append(dst, form), string(s.kind))
+	dst = binary.AppendUvarint(dst, uint64(len(s.sampleTypes)))
+	for _, t := range s.sampleTypes {
+		dst = appendString(appendString(dst, t[0]), t[1])
+	}
+	dst = binary.AppendUvarint(dst, uint64(s.profiles))
+	dst = appendVarint(dst, s.from-created)
+	return appendVarint(dst, s.until-s.from)
+}
+
+var errListing = errors.New("listing is damaged")
+
+// readListing reads what appendListing wrote, or what version 1 had there.
+func readListing(raw []byte, version uint32) (*blockListing, error) {
 	c := cursor{b: raw}
-	b := &blockInfo{id: c.string(), created: c.varint()}
+	b := &blockListing{id: c.string(), created: c.varint()}
+	if version >= 2 {
+		if b.level = c.byte(); b.level > levelRollup {
+			c.fail()
+		}
+	}
 	b.epochs = make([]uint64, c.count())
 	for i := range b.epochs {
 		b.epochs[i] = c.uvarint()
+	}
+	if version >= 2 {
+		b.sources = make([]string, c.count())
+		for i := range b.sources {
+			b.sources[i] = c.string()
+		}
 	}
 	b.keys = c.bounded(maxStreamBytes)
 	b.keyList, b.keyInfo = c.stream(), c.stream()
@@ -113,39 +197,104 @@ func readBlockInfo(raw []byte) (*blockInfo, error) {
 		p.service, p.directory = c.string(), c.stream()
 		p.sections = make([]sectionInfo, c.count())
 		for j := range p.sections {
-			s := &p.sections[j]
-			s.kind = inquest.Kind(c.string())
-			s.sampleTypes = make([][2]string, c.count())
-			for k := range s.sampleTypes {
-				s.sampleTypes[k] = [2]string{c.string(), c.string()}
-			}
-			s.profiles = c.bounded(1 << 40)
-			s.from = b.created + c.varint()
-			s.until = s.from + c.varint()
+			p.sections[j] = c.section(b.created, version)
 		}
 		if c.bad {
 			break
 		}
 	}
-	if c.bad || len(c.b) > 0 {
-		return nil, errBlockInfo
+	if c.bad || len(c.b) > 0 || !slices.IsSortedFunc(b.parts, comparePart) {
+		return nil, errListing
 	}
-	b.span()
 	return b, nil
 }
 
-// span computes from and to.
-func (b *blockInfo) span() {
-	first := true
-	for i := range b.parts {
-		for _, s := range b.parts[i].sections {
-			if first {
-				b.from, b.to, first = s.from, s.until, false
-			}
-			b.from, b.to = min(b.from, s.from), max(b.to, s.until)
+func comparePart(a, b partInfo) int { return strings.Compare(a.service, b.service) }
+
+func (c *cursor) section(created int64, version uint32) (s sectionInfo) {
+	if version >= 2 {
+		form := c.byte()
+		s.resolution, s.digest = Resolution(form&^sectionDigest), form&sectionDigest != 0
+		if s.resolution > Day {
+			c.fail()
 		}
 	}
+	s.kind = inquest.Kind(c.string())
+	s.sampleTypes = make([][2]string, c.count())
+	for k := range s.sampleTypes {
+		s.sampleTypes[k] = [2]string{c.string(), c.string()}
+	}
+	s.profiles = c.bounded(1 << 40)
+	s.from = created + c.varint()
+	s.until = s.from + c.varint()
+	return s
 }
+
+// info is what is kept of the block of size bytes whose listing is l, stored
+// at the given place.
+func (l *blockListing) info(size int64, at stream) *blockInfo {
+	b := &blockInfo{
+		id: l.id, size: size, created: l.created, level: l.level,
+		keys: l.keys, keyList: l.keyList, keyInfo: l.keyInfo, listing: at,
+	}
+	if n := len(l.parts); n > 0 {
+		b.first, b.last = l.parts[0].service, l.parts[n-1].service
+	}
+	some := false
+	for i := range l.parts {
+		for _, s := range l.parts[i].sections {
+			until := s.until + max(0, int64(s.resolution.Duration())-1)
+			if !some {
+				b.from, b.to, some = s.from, until, true
+			}
+			b.from, b.to = min(b.from, s.from), max(b.to, until)
+			if s.resolution == Raw {
+				b.profiles += int64(s.profiles)
+			}
+		}
+	}
+	return b
+}
+
+// appendInfo writes a block's row of the catalog.
+func appendInfo(dst []byte, b *blockInfo) []byte {
+	flags := b.level << 1
+	if b.rolled {
+		flags |= 1
+	}
+	dst = append(dst, flags)
+	dst = binary.AppendUvarint(dst, uint64(b.size))
+	dst = appendVarint(dst, b.created)
+	dst = binary.AppendUvarint(dst, uint64(b.profiles))
+	dst = appendVarint(dst, b.from-b.created)
+	dst = appendVarint(dst, b.to-b.from)
+	dst = appendString(appendString(dst, b.first), b.last)
+	dst = binary.AppendUvarint(dst, uint64(b.keys))
+	dst = appendStream(appendStream(dst, &b.keyList), &b.keyInfo)
+	return appendStream(dst, &b.listing)
+}
+
+// readInfo reads a row of the catalog; v is not kept.
+func readInfo(id string, v []byte) (*blockInfo, error) {
+	c := cursor{b: v}
+	flags := c.byte()
+	b := &blockInfo{id: id, level: flags >> 1, rolled: flags&1 != 0}
+	b.size = int64(c.uvarint() & (1<<62 - 1))
+	b.created = c.varint()
+	b.profiles = int64(c.bounded(1 << 50))
+	b.from = b.created + c.varint()
+	b.to = b.from + c.varint()
+	b.first, b.last = c.string(), c.string()
+	b.keys = c.bounded(maxStreamBytes)
+	b.keyList, b.keyInfo, b.listing = c.stream(), c.stream(), c.stream()
+	if c.bad || len(c.b) > 0 || b.level > levelRollup {
+		return nil, errors.New("row is damaged")
+	}
+	return b, nil
+}
+
+// mayHave says whether the block may have a part of a service.
+func (b *blockInfo) mayHave(service string) bool { return b.first <= service && service <= b.last }
 
 // partDirectory says where the pieces of a part are.
 type partDirectory struct {
@@ -172,7 +321,38 @@ func appendPartDirectory(dst []byte, d *partDirectory) []byte {
 			}
 		}
 	}
+	for _, groups := range d.sections {
+		for _, g := range groups {
+			dst = appendSets(dst, g.sets)
+		}
+	}
 	return dst
+}
+
+// appendSets writes ascending ids.
+func appendSets(dst []byte, sets []uint32) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(sets)))
+	prev := uint32(0)
+	for _, s := range sets {
+		dst = binary.AppendUvarint(dst, uint64(s-prev))
+		prev = s
+	}
+	return dst
+}
+
+// sets reads what appendSets wrote.
+func (c *cursor) sets() []uint32 {
+	out := make([]uint32, c.count())
+	prev := uint64(0)
+	for i := range out {
+		prev += uint64(c.bounded(math.MaxUint32))
+		if prev > math.MaxUint32 {
+			c.fail()
+			return nil
+		}
+		out[i] = uint32(prev)
+	}
+	return out
 }
 
 var errDirectory = errors.New("directory is damaged")
@@ -192,6 +372,13 @@ func readPartDirectory(raw []byte) (*partDirectory, error) {
 		}
 		if c.bad {
 			break
+		}
+	}
+	if len(c.b) > 0 { // version 1 ends here
+		for _, groups := range d.sections {
+			for _, g := range groups {
+				g.sets = c.sets()
+			}
 		}
 	}
 	if c.bad || len(c.b) > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -45,14 +46,19 @@ func openCatalog(dir string) (c *catalog, fresh bool, err error) {
 			}
 		}
 		meta := tx.Bucket([]byte(bucketMeta))
-		want := strconv.Itoa(formatVersion)
-		if fresh {
-			return meta.Put([]byte(metaVersion), []byte(want))
+		have := string(meta.Get([]byte(metaVersion)))
+		switch {
+		case fresh:
+		case have == "1":
+			if err := migrateRows(tx.Bucket([]byte(bucketBlocks))); err != nil {
+				return err
+			}
+		case have == strconv.Itoa(catalogVersion):
+			return nil
+		default:
+			return fmt.Errorf("version %q, this program reads up to %d", have, catalogVersion)
 		}
-		if have := string(meta.Get([]byte(metaVersion))); have != want {
-			return fmt.Errorf("version %q, this program reads %s", have, want)
-		}
-		return nil
+		return meta.Put([]byte(metaVersion), []byte(strconv.Itoa(catalogVersion)))
 	})
 	if err != nil {
 		_ = db.Close()
@@ -99,7 +105,7 @@ func (c *catalog) load() (*catalogState, error) {
 			return err
 		}
 		return tx.Bucket([]byte(bucketBlocks)).ForEach(func(k, v []byte) error {
-			info, err := readBlockRow(string(k), v)
+			info, err := readInfo(string(k), v)
 			if err != nil {
 				st.broken[string(k)] = "catalog row: " + err.Error()
 				return nil
@@ -114,36 +120,41 @@ func (c *catalog) load() (*catalogState, error) {
 	return st, nil
 }
 
-// A block's row: its file's size, then its listing.
-func blockRow(b *blockInfo) []byte {
-	return appendBlockInfo(binary.AppendUvarint(nil, uint64(b.size)), b)
-}
-
-func readBlockRow(id string, v []byte) (*blockInfo, error) {
-	c := cursor{b: append([]byte(nil), v...)} // the bytes are bbolt's
-	size := c.uvarint()
-	if c.bad || size > 1<<62 {
-		return nil, errBlockInfo
-	}
-	info, err := readBlockInfo(c.b)
+// migrateRows rewrites the rows of version 1: the file's size, then the
+// block's listing.
+func migrateRows(blocks *bbolt.Bucket) error {
+	rows := map[string][]byte{}
+	err := blocks.ForEach(func(k, v []byte) error {
+		c := cursor{b: v}
+		size := int64(c.uvarint() & (1<<62 - 1))
+		l, err := readListing(c.b, 1)
+		if c.bad || err != nil {
+			return nil // load reports it
+		}
+		at := listingPlace(c.b, size-blockFooterSize-int64(len(c.b)))
+		at.id = 1
+		rows[string(k)] = appendInfo(nil, l.info(size, at))
+		return nil
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if info.id != id {
-		return nil, fmt.Errorf("is of block %s", info.id)
+	for id, row := range rows {
+		if err := blocks.Put([]byte(id), row); err != nil {
+			return err
+		}
 	}
-	info.size = int64(size)
-	return info, nil
+	return nil
 }
 
 // addBlock adds a block, closes its epochs and keeps their cumulative states,
 // in one transaction. Log files up to number last may have records of these
 // epochs; closed epochs whose files are all below lowest are forgotten.
-// info.parts may be empty: then there is no block, only epochs to close.
-func (c *catalog) addBlock(info *blockInfo, states map[string][]byte, last, lowest uint64) error {
+// info may be nil: then there is no block, only epochs to close.
+func (c *catalog) addBlock(info *blockInfo, epochs []uint64, states map[string][]byte, last, lowest uint64) error {
 	err := c.db.Update(func(tx *bbolt.Tx) error {
-		if len(info.parts) > 0 {
-			if err := tx.Bucket([]byte(bucketBlocks)).Put([]byte(info.id), blockRow(info)); err != nil {
+		if info != nil {
+			if err := tx.Bucket([]byte(bucketBlocks)).Put([]byte(info.id), appendInfo(nil, info)); err != nil {
 				return err
 			}
 		}
@@ -154,7 +165,7 @@ func (c *catalog) addBlock(info *blockInfo, states map[string][]byte, last, lowe
 				return err
 			}
 		}
-		for _, e := range info.epochs {
+		for _, e := range epochs {
 			k := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, last), e)
 			if err := closed.Put(k, nil); err != nil {
 				return err
@@ -164,6 +175,39 @@ func (c *catalog) addBlock(info *blockInfo, states map[string][]byte, last, lowe
 	})
 	if err != nil {
 		return fmt.Errorf("add block to catalog: %w", err)
+	}
+	return nil
+}
+
+// replace puts blocks in the place of others, and marks those as rolled whose
+// profiles are in one of the new ones too, in one transaction.
+func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
+	err := c.db.Update(func(tx *bbolt.Tx) error {
+		blocks := tx.Bucket([]byte(bucketBlocks))
+		for _, b := range remove {
+			if err := blocks.Delete([]byte(b.id)); err != nil {
+				return err
+			}
+			if err := forgetDamage(tx, b.id); err != nil {
+				return err
+			}
+		}
+		for _, b := range add {
+			if err := blocks.Put([]byte(b.id), appendInfo(nil, b)); err != nil {
+				return err
+			}
+		}
+		for _, b := range rolled {
+			marked := *b
+			marked.rolled = true
+			if err := blocks.Put([]byte(b.id), appendInfo(nil, &marked)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("replace blocks in catalog: %w", err)
 	}
 	return nil
 }
@@ -225,6 +269,20 @@ func (c *catalog) damage(key, reason string) error {
 	return c.db.Update(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketDamaged)).Put([]byte(key), []byte(reason))
 	})
+}
+
+// forgetDamage drops what is said of a block that goes.
+func forgetDamage(tx *bbolt.Tx, block string) error {
+	cur := tx.Bucket([]byte(bucketDamaged)).Cursor()
+	for k, _ := cur.Seek([]byte(block)); k != nil; k, _ = cur.Seek([]byte(block)) {
+		if id, _, _ := strings.Cut(string(k), "/"); id != block {
+			return nil
+		}
+		if err := cur.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *catalog) baseline(name string) (state []byte, err error) {

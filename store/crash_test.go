@@ -79,7 +79,7 @@ func waitReady(tb testing.TB, s *store.Store) {
 func stored(tb testing.TB, s *store.Store) map[inquest.Key]string {
 	tb.Helper()
 	ctx := context.Background()
-	v, err := s.View(ctx, everything, nil)
+	v, err := s.View(ctx, store.Selection{Window: everything})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -414,7 +414,7 @@ func TestDamagedBlock(t *testing.T) {
 		}
 		s := open(t, cut)
 		lost := readAll(t, s)
-		v, err := s.View(context.Background(), everything, nil)
+		v, err := s.View(context.Background(), store.Selection{Window: everything})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -436,7 +436,7 @@ func TestDamagedBlock(t *testing.T) {
 func readAll(tb testing.TB, s *store.Store) (failed int) {
 	tb.Helper()
 	ctx := context.Background()
-	v, err := s.View(ctx, everything, nil)
+	v, err := s.View(ctx, store.Selection{Window: everything})
 	if err != nil {
 		tb.Fatal(err)
 	}

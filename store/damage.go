@@ -16,7 +16,15 @@ import (
 // succeeds without it. The error is of kind ErrUnavailable too.
 var ErrDamaged = errors.New("block is damaged")
 
-func damageKey(b *block, part int) string { return b.info.id + "/" + strconv.Itoa(part) }
+// wholeBlock, in place of the number of a part, means all of a block.
+const wholeBlock = -1
+
+func damageKey(b *block, part int) string {
+	if part == wholeBlock {
+		return b.info.id
+	}
+	return b.info.id + "/" + strconv.Itoa(part)
+}
 
 func (s *Store) isDamaged(b *block, part int) bool {
 	s.mu.RLock()
@@ -26,12 +34,12 @@ func (s *Store) isDamaged(b *block, part int) bool {
 	return one || all
 }
 
-// quarantine leaves a part that cannot be read out of all later views and
+// quarantine leaves a part that cannot be read, of a service, out of all later views and
 // returns the error for the reader at hand. What the operating system could
 // not do for want of resources is no damage.
-func (s *Store) quarantine(b *block, part int, cause error) error {
+func (s *Store) quarantine(b *block, part int, service string, cause error) error {
 	key := damageKey(b, part)
-	if errors.Is(cause, syscall.EMFILE) || errors.Is(cause, syscall.ENFILE) || errors.Is(cause, syscall.ENOMEM) {
+	if outOfResources(cause) {
 		return inquest.Errorf(inquest.ErrUnavailable, "read block %s: %w", key, cause)
 	}
 	s.mu.Lock()
@@ -41,7 +49,7 @@ func (s *Store) quarantine(b *block, part int, cause error) error {
 	if !known {
 		s.stats.quarantined.Add(1)
 		s.o.Logger.Error("block is damaged, its part is left out", inquest.LogBlock, key,
-			inquest.LogService, b.info.parts[part].service, inquest.LogErr, cause)
+			inquest.LogService, service, inquest.LogErr, cause)
 		// An input error may pass; content that does not fit will not.
 		if !errors.Is(cause, syscall.EIO) {
 			if err := s.catalog.damage(key, cause.Error()); err != nil {
@@ -50,6 +58,12 @@ func (s *Store) quarantine(b *block, part int, cause error) error {
 		}
 	}
 	return inquest.Errorf(inquest.ErrUnavailable, "%w and left out from now on, ask again: %s: %w", ErrDamaged, key, cause)
+}
+
+// outOfResources says whether an error of reading is the operating system's
+// want of something, not damage.
+func outOfResources(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // quarantineLog reports what of the log could not be read.
@@ -64,8 +78,14 @@ func (s *Store) quarantineLog(what string) {
 // storedKey looks for a key in blocks. The block that has it is held: the
 // caller releases it.
 func (s *Store) storedKey(key inquest.Key, candidates []*block) (*block, *storedKey, error) {
-	for _, b := range candidates {
-		b.acquire()
+	for i := 0; i < len(candidates); i++ {
+		b := candidates[i]
+		if !b.hold() {
+			// It was replaced since, and so was what the index says.
+			_, candidates = s.keys.lookup(key)
+			i = -1
+			continue
+		}
 		k, err := b.findKey(s.pk, key)
 		if err == nil && k != nil {
 			return b, k, nil
@@ -108,10 +128,14 @@ func (b *block) findKey(pk *packer, key inquest.Key) (*storedKey, error) {
 
 // rowOf reads what is known of the profile a block's key list points to.
 func (s *Store) rowOf(b *block, k *storedKey) (*row, error) {
-	if int(k.part) >= len(b.info.parts) {
+	list, err := s.listing(b)
+	if err != nil {
+		return nil, err
+	}
+	if int(k.part) >= len(list.parts) {
 		return nil, errKeys
 	}
-	p, err := s.blockPart(b, int(k.part), minTime, maxTime)
+	p, err := s.blockPart(b, int(k.part), &list.parts[k.part], func(*sectionInfo) []Span { return always })
 	if err != nil {
 		return nil, err
 	}

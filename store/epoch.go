@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -97,6 +98,9 @@ func (c *closer) run() {
 		case <-c.wake:
 			c.packFull()
 			c.answerFlushes()
+			if c.s.memory.crowded() {
+				c.endDue()
+			}
 		case <-tick.C:
 			c.endDue()
 		}
@@ -161,25 +165,25 @@ func (c *closer) endDue() {
 	}
 }
 
-// markLarge marks the largest heads while all together take too much memory.
+// markLarge marks the largest open heads while all heads take too much memory.
 func (c *closer) markLarge(heads []*head, due map[*head]bool) {
-	total := int64(0)
-	sizes := make(map[*head]int64, len(heads))
-	for _, h := range heads {
-		sizes[h] = h.memory()
-		total += sizes[h]
-	}
-	if total <= c.s.o.HeadBytes {
+	if !c.s.memory.crowded() {
 		return
 	}
+	open := int64(0)
+	sizes := make(map[*head]int64, len(heads))
+	for _, h := range heads {
+		sizes[h] = h.memory() + c.s.baselines.memory(h.epoch)
+		open += sizes[h]
+	}
 	bySize := slices.Clone(heads)
-	slices.SortFunc(bySize, func(a, b *head) int { return int(sizes[b]>>10 - sizes[a]>>10) })
+	slices.SortFunc(bySize, func(a, b *head) int { return cmp.Compare(sizes[b], sizes[a]) })
 	for _, h := range bySize {
-		if total <= c.s.o.HeadBytes/2 {
+		if open <= c.s.o.HeadBytes/8*3 {
 			return
 		}
 		due[h] = true
-		total -= sizes[h]
+		open -= sizes[h]
 	}
 }
 
@@ -208,11 +212,25 @@ func (c *closer) end(heads []*head) error {
 		if err := s.checkSpace(0); err != nil {
 			return err
 		}
-		if err := c.writeFile(file); err != nil {
+		err := c.writeFile(file)
+		if err != nil {
 			errs = append(errs, s.writeError(err))
 		}
+		s.letGo(file, err == nil)
 	}
 	return errors.Join(errs...)
+}
+
+// letGo frees the memory of heads that are in a block now; without certainty,
+// of those that are not waiting for one any more.
+func (s *Store) letGo(heads []*head, written bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, h := range heads {
+		if written || !slices.Contains(s.closing, h) {
+			h.drop()
+		}
+	}
 }
 
 // fileOf divides heads into files.
@@ -222,7 +240,7 @@ func fileOf(heads []*head) (files [][]*head) {
 	slices.SortStableFunc(heads, func(a, b *head) int { return strings.Compare(a.service, b.service) })
 	for _, h := range heads {
 		// In a block the dictionary takes about a tenth of what it takes here.
-		n := h.packed + h.dict.bytes/10
+		n := h.packed + h.dict.memory()/10
 		if n >= ownFileBytes {
 			files = append(files, []*head{h})
 			continue
@@ -251,7 +269,11 @@ func (c *closer) writeFile(heads []*head) error {
 		rows += h.rows
 		epochs[h.epoch] = true
 	}
-	info := &blockInfo{}
+	list := make([]uint64, 0, len(heads))
+	for _, h := range heads {
+		list = append(list, h.epoch)
+	}
+	var info *blockInfo
 	var keys []storedKey
 	if rows > 0 {
 		id, err := newBlockID(now)
@@ -265,24 +287,20 @@ func (c *closer) writeFile(heads []*head) error {
 		if err != nil {
 			return err
 		}
-	} else {
-		for _, h := range heads {
-			info.epochs = append(info.epochs, h.epoch)
-		}
 	}
-	if err := s.catalog.addBlock(info, s.baselines.of(epochs), s.log.highest(), s.log.lowest()); err != nil {
+	if err := s.catalog.addBlock(info, list, s.baselines.of(epochs), s.log.highest(), s.log.lowest()); err != nil {
 		return errors.Join(err, s.discard(info))
 	}
 	c.replace(heads, info, keys, now)
 	s.baselines.stored(epochs)
 	s.commit.fresh.Store(true)
 	s.stats.blockWritten(time.Since(began))
-	return s.releaseLog(info.epochs)
+	return s.releaseLog(list)
 }
 
 // discard deletes a block that did not get into the catalog.
 func (s *Store) discard(info *blockInfo) error {
-	if info.id == "" {
+	if info == nil {
 		return nil
 	}
 	return s.blobs.Delete(info.id)
@@ -301,11 +319,12 @@ func (c *closer) replace(heads []*head, info *blockInfo, keys []storedKey, now t
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = slices.DeleteFunc(s.closing, func(h *head) bool { return slices.Contains(heads, h) })
-	if info.id == "" {
+	if info == nil {
 		return
 	}
 	b := &block{info: info, blobs: s.blobs}
 	s.blocks = append(s.blocks, b)
+	s.index.add(b)
 	s.keys.moved(b, &runs, gone, now, s.o.KeyAge)
 }
 

@@ -129,7 +129,7 @@ func describeStore(t *testing.T, s *store.Store) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := s.View(ctx, everything, nil)
+	v, err := s.View(ctx, store.Selection{Window: everything})
 	if err != nil {
 		t.Fatal(err)
 	}

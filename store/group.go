@@ -50,7 +50,8 @@ func newStream(id, codec uint8, data []byte, raw int) stream {
 type group struct {
 	rows        int
 	samples     int64
-	from, until int64 // first and last start, unix ns
+	from, until int64    // first and last start, unix ns
+	sets        []uint32 // label sets of profiles that rows have, ascending; nil where that is not known
 	streams     []stream
 	keys        []groupKey // in a head only
 }
@@ -73,7 +74,7 @@ func (g *group) memory() (n int64) {
 	for i := range g.streams {
 		n += int64(cap(g.streams[i].data)) + 56
 	}
-	return n + 64 + 24*int64(len(g.keys))
+	return n + 64 + 4*int64(cap(g.sets)) + 24*int64(len(g.keys))
 }
 
 // grouper makes groups of rows. It reuses its memory.
@@ -88,33 +89,50 @@ type grouper struct {
 	distinct []uint32
 	starts   []uint32 // of each distinct series in order
 	order    []uint32 // samples by series, then row
+	places   []uint64 // samples of a row: series<<32 | position
 	ordered  []int64
 
 	counts          []int64 // see scale.go
+	times           []int64 // by row, see followsBefore
 	rest, restBytes []byte
 }
 
 // group packs rows, which must not be empty, of a section of a dictionary.
 func (w *grouper) group(rows []*row, t *tables, layout uint32) (*group, error) {
 	cols, limit := len(t.layouts[layout].types), len(t.leaves)
-	g := &group{rows: len(rows), from: rows[0].start, until: rows[0].start}
 	w.samples.reset()
 	w.ends = w.ends[:0]
 	duplicates := false
 	for _, r := range rows {
-		g.from, g.until = min(g.from, r.start), max(g.until, r.start)
-		g.keys = append(g.keys, groupKey{r.key, r.hash})
 		from := len(w.samples.ids)
 		if err := w.samples.unpack(r.data, r.samples, cols, r.period, limit); err != nil {
 			return nil, err
 		}
-		ids := w.samples.ids[from:]
-		for i := 1; i < len(ids); i++ {
-			duplicates = duplicates || ids[i] == ids[i-1]
-		}
+		duplicates = duplicates || hasTwins(w.samples.ids[from:])
 		w.ends = append(w.ends, len(w.samples.ids))
 	}
-	g.samples = int64(len(w.samples.ids))
+	return w.pack(rows, t, layout, duplicates), nil
+}
+
+// hasTwins says whether some sample has the same series as the one before.
+func hasTwins(ids []uint32) bool {
+	for i := 1; i < len(ids); i++ {
+		if ids[i] == ids[i-1] {
+			return true
+		}
+	}
+	return false
+}
+
+// pack packs rows whose samples are in w.samples up to w.ends, those of a row
+// in any order. duplicates says that a row may have a series twice.
+func (w *grouper) pack(rows []*row, t *tables, layout uint32, duplicates bool) *group {
+	cols, limit := len(t.layouts[layout].types), len(t.leaves)
+	g := &group{rows: len(rows), from: rows[0].start, until: rows[0].start, samples: int64(len(w.samples.ids)), sets: labelSetsOf(rows)}
+	for _, r := range rows {
+		g.from, g.until = min(g.from, r.start), max(g.until, r.start)
+		g.keys = append(g.keys, groupKey{r.key, r.hash})
+	}
 	w.raw = appendRows(w.raw[:0], rows, cols)
 	g.streams = append(g.streams, w.pk.stream(streamRows, w.raw))
 	w.findDistinct(limit)
@@ -122,9 +140,47 @@ func (w *grouper) group(rows []*row, t *tables, layout uint32) (*group, error) {
 	if !duplicates && len(w.samples.ids)*6 >= len(w.distinct)*len(rows) {
 		w.dense(g, rows, t, layout)
 	} else {
+		w.sortRows(cols)
 		w.sparse(g, rows, cols)
 	}
-	return g, nil
+	return g
+}
+
+// sortRows sorts the samples of each row by series.
+func (w *grouper) sortRows(cols int) {
+	from := 0
+	for _, end := range w.ends {
+		ids := w.samples.ids[from:end]
+		if !slices.IsSorted(ids) {
+			w.places = resize(w.places, len(ids))
+			for i, id := range ids {
+				w.places[i] = uint64(id)<<32 | uint64(i)
+			}
+			slices.Sort(w.places)
+			for i, p := range w.places {
+				ids[i] = uint32(p >> 32)
+			}
+			for c := range cols {
+				vals := w.samples.vals[c][from:end]
+				w.ordered = append(w.ordered[:0], vals...)
+				for i, p := range w.places {
+					vals[i] = w.ordered[uint32(p)]
+				}
+			}
+		}
+		from = end
+	}
+}
+
+// labelSetsOf lists the label sets of rows, ascending.
+func labelSetsOf(rows []*row) []uint32 {
+	sets := make([]uint32, 0, 8)
+	for _, r := range rows {
+		if i, ok := slices.BinarySearch(sets, r.labels); !ok {
+			sets = slices.Insert(sets, i, r.labels)
+		}
+	}
+	return sets
 }
 
 // findDistinct lists the series that occur, ascending.
@@ -165,6 +221,10 @@ func (w *grouper) sparse(g *group, rows []*row, cols int) {
 		mode := valuesMode(vals)
 		if mode != valuesZero && c > 0 && w.followsPeriod(rows, c) {
 			mode = valuesPeriod
+		}
+		if mode != valuesZero && c > 0 && w.followsBefore(rows, c) {
+			g.streams = append(g.streams, w.pk.stream(columnStream(c, streamValues), w.appendTimes(raw[:0])))
+			continue
 		}
 		raw = append(raw[:0], mode)
 		switch mode {
@@ -219,6 +279,40 @@ func (w *grouper) followsPeriod(rows []*row, col int) bool {
 	return true
 }
 
+// followsBefore says whether, in every row of a rollup, a column is the one
+// before times a number, and finds the numbers: so it is with CPU time, and
+// with instants that were held equally long.
+func (w *grouper) followsBefore(rows []*row, col int) bool {
+	if rows[0].cell == nil {
+		return false
+	}
+	before, vals := w.samples.vals[col-1], w.samples.vals[col]
+	w.times = w.times[:0]
+	from := 0
+	for _, end := range w.ends {
+		times, known := int64(0), false
+		for k := from; k < end; k++ {
+			if !known && before[k] != 0 {
+				times, known = vals[k]/before[k], true
+			}
+			if vals[k] != before[k]*times {
+				return false
+			}
+		}
+		w.times = append(w.times, times)
+		from = end
+	}
+	return true
+}
+
+func (w *grouper) appendTimes(dst []byte) []byte {
+	dst = append(dst, valuesTimes)
+	for _, n := range w.times {
+		dst = appendVarint(dst, n)
+	}
+	return dst
+}
+
 func appendPeriods(dst []byte, rows []*row) []byte {
 	for _, r := range rows {
 		dst = appendVarint(dst, r.period)
@@ -234,6 +328,11 @@ func (w *grouper) dense(g *group, rows []*row, t *tables, layout uint32) {
 	for c := 0; c < len(t.layouts[layout].types); c++ {
 		if heapPair(t, layout, c) && w.heapColumns(g, t, rows, c) {
 			c++
+			continue
+		}
+		if c > 0 && valuesMode(w.samples.vals[c]) != valuesZero && w.followsBefore(rows, c) {
+			w.raw = w.appendTimes(w.raw[:0])
+			g.streams = append(g.streams, w.pk.stream(columnStream(c, streamValues), w.raw))
 			continue
 		}
 		if c > 0 && valuesMode(w.samples.vals[c]) != valuesZero && w.followsPeriod(rows, c) {

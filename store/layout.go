@@ -3,8 +3,13 @@ package store
 // Every name, key and number that reaches the disk stands in this file;
 // docs/format.md explains them byte by byte.
 
-// formatVersion is the version of the log, of block files and of the catalog.
-const formatVersion = 1
+// Versions of what is on the disk. Older ones are read too; a catalog is
+// brought up when it is opened.
+const (
+	logVersion     = 1
+	blockVersion   = 2 // 2: levels, sources and resolutions in the listing
+	catalogVersion = 2 // 2: rows of blocks do not hold their listings
+)
 
 // Names inside Options.Dir.
 const (
@@ -20,13 +25,13 @@ const (
 // Buckets of the catalog and the keys of its meta bucket.
 const (
 	bucketMeta      = "meta"
-	bucketBlocks    = "blocks"    // block id → row
+	bucketBlocks    = "blocks"    // block id → row, see appendInfo
 	bucketClosed    = "closed"    // last log file, epoch, 8 bytes big-endian each → nothing
 	bucketBaselines = "baselines" // name → sequence, 8 bytes big-endian, then the state
 	bucketBaseAge   = "baseage"   // sequence, 8 bytes big-endian → name
 	bucketBuilds    = "builds"    // build id → JSON of inquest.Build
 	bucketDamaged   = "damaged"   // block id, '/', part number → reason
-	metaVersion     = "version"   // decimal formatVersion
+	metaVersion     = "version"   // decimal catalogVersion
 	metaNextLog     = "next_log"  // decimal; log files created from now on have this number or a higher one
 )
 
@@ -60,6 +65,7 @@ const (
 	secLabelText  = 4 // strings of sample labels
 	secLabelSets  = 5 // sample-label sets
 	secMeta       = 6 // profile label sets, processes, forms, and their strings
+	secFuncInfo   = 7 // of rollups: file and start line of each name
 
 	secStrings    = 16 // all other strings, and where each string of the dictionary is
 	secFunctions  = 17
@@ -81,6 +87,7 @@ const (
 	streamRows       = 0 // what is known of each profile
 	streamSeries     = 1 // which series each profile has
 	streamSizes      = 2 // size of the allocations of each series, where counts are stored
+	streamCells      = 3 // of rollups: what is known of each row's profiles
 	streamColumn     = 8
 	streamsPerColumn = 4
 	streamValues     = 0 // mode, then values or bit lengths

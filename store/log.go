@@ -72,7 +72,7 @@ func openLog(ops fileOps, dir string, next uint64) (*logSet, error) {
 
 func logHeader(number uint64) []byte {
 	b := append(make([]byte, 0, logHeaderSize), magicLogFile...)
-	b = binary.LittleEndian.AppendUint32(b, formatVersion)
+	b = binary.LittleEndian.AppendUint32(b, logVersion)
 	b = binary.LittleEndian.AppendUint64(b, number)
 	return binary.LittleEndian.AppendUint32(b, checksum(b))
 }
@@ -88,8 +88,8 @@ func readLogHeader(b []byte) (uint64, error) {
 		return 0, errors.New("not a log file")
 	case checksum(b[:16]) != binary.LittleEndian.Uint32(b[16:]):
 		return 0, errors.New("header is damaged")
-	case binary.LittleEndian.Uint32(b[4:]) != formatVersion:
-		return 0, fmt.Errorf("%w %d, this one reads %d", errVersion, binary.LittleEndian.Uint32(b[4:]), formatVersion)
+	case binary.LittleEndian.Uint32(b[4:]) != logVersion:
+		return 0, fmt.Errorf("%w %d, this one reads %d", errVersion, binary.LittleEndian.Uint32(b[4:]), logVersion)
 	}
 	return binary.LittleEndian.Uint64(b[8:]), nil
 }

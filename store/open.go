@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +52,7 @@ func (s *Store) openFiles() (*replay, error) {
 	}
 	return &replay{
 		s: s, files: slices.Clone(s.log.files), closed: st.closed, baselines: map[string]framePlace{},
-		heads: map[uint64]*head{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
+		heads: map[uint64]*head{}, need: map[uint64]int64{}, damaged: map[framePlace]bool{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
 	}, nil
 }
 
@@ -76,7 +77,9 @@ func (s *Store) openBlocks(st *catalogState) error {
 		case fi.Size() != info.size:
 			s.damaged[info.id] = fmt.Sprintf("file has %d bytes, want %d", fi.Size(), info.size)
 		}
-		s.blocks = append(s.blocks, &block{info: info, blobs: s.blobs})
+		b := &block{info: info, blobs: s.blobs}
+		s.blocks = append(s.blocks, b)
+		s.index.add(b)
 	}
 	slices.SortFunc(s.blocks, func(a, b *block) int { return int(min(1, max(-1, a.info.created-b.info.created))) })
 	names, err := s.blobs.List()
@@ -101,19 +104,25 @@ func (s *Store) rebuildCatalog() error {
 	if err != nil {
 		return err
 	}
-	run := uint64(0)
+	var all []*foundBlock
+	unreadable := map[string]error{}
 	for _, name := range names {
-		info, err := s.listing(name)
+		b, err := s.inspect(name)
 		if err != nil {
+			unreadable[name] = err
 			if err := s.catalog.damage(name, err.Error()); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.catalog.addBlock(info, nil, math.MaxInt64, 0); err != nil {
+		all = append(all, b)
+	}
+	run := uint64(0)
+	for _, b := range resolveSources(all, unreadable) { // the others have no row, so their files go
+		if err := s.catalog.addBlock(b.info, b.list.epochs, nil, math.MaxInt64, 0); err != nil {
 			return err
 		}
-		for _, e := range info.epochs {
+		for _, e := range b.list.epochs {
 			run = max(run, e>>runEpochBit)
 		}
 	}
@@ -127,7 +136,8 @@ func (s *Store) rebuildCatalog() error {
 	return nil
 }
 
-func (s *Store) listing(name string) (*blockInfo, error) {
+// inspect reads what a block says of itself.
+func (s *Store) inspect(name string) (*foundBlock, error) {
 	b, err := s.blobs.Open(name)
 	if err != nil {
 		return nil, err
@@ -137,11 +147,14 @@ func (s *Store) listing(name string) (*blockInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := readListing(b, size)
-	if err == nil && info.id != name {
-		err = fmt.Errorf("is block %s", info.id)
+	l, at, err := openListing(b, size)
+	if err != nil {
+		return nil, err
 	}
-	return info, err
+	if l.id != name {
+		return nil, fmt.Errorf("is block %s", l.id)
+	}
+	return &foundBlock{l.info(size, at), l}, nil
 }
 
 // lockDir makes sure that no other process has the directory.
@@ -183,6 +196,13 @@ func (s *Store) loadBlockKeys(ctx context.Context) error {
 		s.keys.mu.Unlock()
 	}
 	return nil
+}
+
+// keysForgotten tells that keys do not fit into memory any more.
+func (s *Store) keysForgotten(keys int, written time.Time) {
+	s.stats.keysForgotten.Add(int64(keys))
+	s.o.Logger.Warn("memory for keys is full, the oldest are forgotten early: what was stored before is stored again if it is sent again",
+		"keys", keys, "before", written)
 }
 
 func (s *Store) quarantineKeys(b *block, err error) {

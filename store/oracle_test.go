@@ -54,7 +54,7 @@ func merge(tb testing.TB, list []corpus.Body) *pprof.Profile {
 func compareMerge(t *testing.T, s *store.Store, service string, kind inquest.Kind, want *pprof.Profile) {
 	t.Helper()
 	ctx := context.Background()
-	v, err := s.View(ctx, everything, func(n string) bool { return n == service })
+	v, err := s.View(ctx, store.Selection{Window: everything, Services: store.Services{Names: []string{service}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestOddProfiles(t *testing.T) {
 			}
 		}
 		names := map[string]bool{}
-		v, err := s.View(ctx, everything, func(n string) bool { return n == "odd" })
+		v, err := s.View(ctx, store.Selection{Window: everything, Services: store.Services{Names: []string{"odd"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestSelfSelection(t *testing.T) {
 		}
 	}
 	for range 2 {
-		v, err := s.View(ctx, everything, nil)
+		v, err := s.View(ctx, store.Selection{Window: everything})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,8 +299,14 @@ func TestSelfSelection(t *testing.T) {
 			rows[i], weights[i] = i%3 == 0 || i > 100, float64(i%4)
 		}
 		at, samples := 0, int64(0)
+		wantSizes := map[int64]bool{}
 		err = p.Export(ctx, 0, nil, func(x *profile.Profile) error {
 			q := parse(t, x.AppendPprof(nil))
+			for _, s := range q.Sample {
+				for _, size := range s.NumLabel["bytes"] {
+					wantSizes[size] = true
+				}
+			}
 			if rows[at] {
 				samples += int64(len(q.Sample))
 				for k, v := range pathSums(q, 3) {
@@ -344,8 +350,15 @@ func TestSelfSelection(t *testing.T) {
 		if diff := cmp.Diff([]string{"bytes"}, names); err != nil || diff != "" {
 			t.Fatal(err, diff)
 		}
-		if values, err := p.SampleLabelValues(ctx, 0, "bytes", 5); err != nil || len(values) != 5 {
-			t.Fatal(err, values)
+		sizes := map[int64]bool{}
+		err = p.SampleLabels(ctx, func(l store.SampleLabel) {
+			if l.Key != "bytes" || l.Str != "" {
+				t.Fatalf("%+v", l)
+			}
+			sizes[l.Num] = true
+		})
+		if diff := cmp.Diff(wantSizes, sizes); err != nil || diff != "" {
+			t.Fatal(err, diff)
 		}
 		v.Close()
 		if err := s.Flush(ctx); err != nil {
@@ -368,7 +381,7 @@ func TestWindow(t *testing.T) {
 	}
 	for range 2 {
 		w := inquest.Window{From: t0.Add(1000 * 1e9), Until: t0.Add(1100 * 1e9)}
-		v, err := s.View(ctx, w, nil)
+		v, err := s.View(ctx, store.Selection{Window: w})
 		if err != nil {
 			t.Fatal(err)
 		}

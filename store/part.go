@@ -9,18 +9,21 @@ import (
 )
 
 // Part is one service's profiles in one block or head, as far as the view's
-// window touches them: all kinds over one dictionary. Methods read what they
+// window touches them, or its rows, or those of several services, in one
+// rollup: all kinds over one dictionary. Methods read what they
 // need and keep what they decoded of the dictionary until the view is closed.
 // Different parts may be used by different goroutines at once, one part by
 // one at a time.
 type Part struct {
-	Service string
+	Service string // "": of several, see Rows.LabelSets
 
 	s        *Store
 	sections []partSection
 	tables   tables
 	loaded   uint8
 	scratch  *scratch
+	held     int64 // bytes reserved for what Release forgets
+	charged  uint8 // the pieces these are for
 
 	// Of a part of a block:
 	block *block
@@ -34,15 +37,22 @@ type partSection struct {
 	groups []*group
 	rows   []*row // after the groups; in a head
 	cols   int
+	digest bool
 	n      int // rows in all
 }
 
-// Section is the profiles of one kind and set of sample types in a part.
+// Section is the profiles of one kind and set of sample types in a part, or
+// rows of one resolution of a rollup of them.
 type Section struct {
-	Kind        inquest.Kind
-	Types       []inquest.Type // value columns, in order
-	Profiles    int
-	From, Until time.Time // first and last Start, both inclusive
+	Kind  inquest.Kind
+	Types []inquest.Type // in order
+	// Column is, by type, the value column with its sums, and Held that with the
+	// sums of value × hold, see HeldPerSecond: -1 if there is none.
+	Column, Held []int
+	Resolution   Resolution
+	Profiles     int       // rows
+	From, Until  time.Time // first and last Start, both inclusive; of rollups, starts of steps
+	Spans        []Span    // rows that start in none of them do not count
 }
 
 // Sections lists the sections of the part; their positions are the section
@@ -89,6 +99,9 @@ func (p *Part) partStream(id uint8) ([]byte, error) {
 
 // load reads the asked pieces of the dictionary.
 func (p *Part) load(want uint8) error {
+	if want&loadedDetail != 0 && p.rolled() {
+		return inquest.Errorf(inquest.ErrInvalid, "rollups have no files, lines and addresses of samples")
+	}
 	if want&loadedDetail != 0 {
 		want |= loadedCore | loadedLabels | loadedMeta
 	}
@@ -153,7 +166,7 @@ func (p *Part) damaged(err error) error {
 	if p.block == nil {
 		return fmt.Errorf("read head of service %q: %w", p.Service, err)
 	}
-	return p.s.quarantine(p.block, p.index, err)
+	return p.s.quarantine(p.block, p.index, p.Service, err)
 }
 
 // Rows are the profiles of one section, columns of equal length.
@@ -168,6 +181,15 @@ type Rows struct {
 	Samples    []uint32
 	Flags      []uint8   // FlagTruncated, FlagShifted
 	Totals     [][]int64 // [column][row]
+
+	// Of rollups and digests, where a row stands for many profiles; nil for
+	// sections of profiles. Start and End are those of the step, Hold is the sum.
+	Profiles    []uint32 // how many
+	Observed    []int64  // sum of End−Start, ns
+	SampleSum   []int64  // sum of Samples
+	Truncated   []uint32 // profiles with FlagTruncated
+	ProcessIDs  []uint32 // of row i from ProcessEnds[i-1] to ProcessEnds[i]: distinct indexes into Processes
+	ProcessEnds []uint32
 }
 
 // ID is the id of the profile in a row, for the API and Store.Find.
@@ -180,6 +202,9 @@ func (p *Part) Rows(ctx context.Context, section int) (*Rows, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.reserveRows(ctx, sec); err != nil {
+		return nil, err
+	}
 	if err := p.load(loadedMeta); err != nil {
 		return nil, err
 	}
@@ -189,6 +214,9 @@ func (p *Part) Rows(ctx context.Context, section int) (*Rows, error) {
 			return nil, err
 		}
 		rows, err := p.groupRows(g, sec.cols)
+		if err == nil && p.rolled() {
+			err = p.groupCells(g, rows)
+		}
 		if err != nil {
 			return nil, p.damaged(err)
 		}
@@ -208,6 +236,15 @@ func (p *Part) groupRows(g *group, cols int) ([]row, error) {
 		return nil, err
 	}
 	return readRows(raw, g.rows, cols, rowLimits{len(p.tables.metaSets), len(p.tables.processes), len(p.tables.forms)})
+}
+
+// groupCells adds to the rows of a rollup what they say of profiles.
+func (p *Part) groupCells(g *group, rows []row) error {
+	raw, err := p.groupStream(g, streamCells)
+	if err != nil {
+		return err
+	}
+	return readCells(raw, rows, len(p.tables.processes))
 }
 
 // rowsBuilder collects rows, giving every label set and process that occurs
@@ -255,11 +292,7 @@ func (b *rowsBuilder) add(r *row) {
 		if name == "" {
 			name = out.LabelSets[set].Get(inquest.LabelInstance)
 		}
-		if proc, ok = b.process[name]; !ok {
-			proc = uint32(len(out.Processes))
-			out.Processes = append(out.Processes, name)
-			b.process[name] = proc
-		}
+		proc = b.processOf(name)
 		b.procs[who] = proc
 	}
 	out.LabelSet, out.Process = append(out.LabelSet, set), append(out.Process, proc)
@@ -268,6 +301,30 @@ func (b *rowsBuilder) add(r *row) {
 	for c := range out.Totals {
 		out.Totals[c] = append(out.Totals[c], r.totals[c])
 	}
+	if r.cell != nil {
+		b.addCell(r.cell)
+	}
+}
+
+func (b *rowsBuilder) addCell(c *cellInfo) {
+	out := b.rows
+	out.Profiles, out.Truncated = append(out.Profiles, c.profiles), append(out.Truncated, c.truncated)
+	out.Observed, out.SampleSum = append(out.Observed, c.observed), append(out.SampleSum, c.samples)
+	for _, id := range c.processes {
+		out.ProcessIDs = append(out.ProcessIDs, b.processOf(b.t.metaText[b.t.processes[id]]))
+	}
+	out.ProcessEnds = append(out.ProcessEnds, uint32(len(out.ProcessIDs)))
+}
+
+// processOf gives a process a number by its name.
+func (b *rowsBuilder) processOf(name string) uint32 {
+	n, ok := b.process[name]
+	if !ok {
+		n = uint32(len(b.rows.Processes))
+		b.rows.Processes = append(b.rows.Processes, name)
+		b.process[name] = n
+	}
+	return n
 }
 
 // FuncTree is the function-level call tree of all stacks of a part: node 0 is
@@ -283,6 +340,9 @@ type FuncTree struct {
 // addresses.
 func (p *Part) FuncTree(ctx context.Context) (*FuncTree, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := p.reserveLoad(ctx, loadedCore); err != nil {
 		return nil, err
 	}
 	if err := p.load(loadedCore); err != nil {
@@ -302,6 +362,12 @@ type FuncInfo struct {
 // name FuncTree has. Names that are there already stay.
 func (p *Part) FuncInfo(ctx context.Context, names map[string]FuncInfo) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if p.rolled() {
+		return p.rolledFuncInfo(names)
+	}
+	if err := p.reserveLoad(ctx, loadedDetail); err != nil {
 		return err
 	}
 	if err := p.load(loadedDetail); err != nil {

@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := store.Open(ctx, store.Options{Dir: dir}); err == nil {
 		t.Error("a directory was opened twice")
 	}
-	v, err := s.View(ctx, everything, nil)
+	v, err := s.View(ctx, store.Selection{Window: everything})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := s.Append(ctx, good()); !errors.Is(err, inquest.ErrUnavailable) {
 		t.Error(err)
 	}
-	if _, err := s.View(ctx, everything, nil); !errors.Is(err, inquest.ErrUnavailable) {
+	if _, err := s.View(ctx, store.Selection{Window: everything}); !errors.Is(err, inquest.ErrUnavailable) {
 		t.Error(err)
 	}
 	if err := s.Flush(ctx); !errors.Is(err, inquest.ErrUnavailable) {

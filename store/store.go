@@ -34,19 +34,33 @@ import (
 // Options say where a store is and how much it may take. Only Dir has no
 // default.
 type Options struct {
-	Dir          string                // data directory; created with mode 0700
-	Logger       *slog.Logger          // default: none
-	Now          func() time.Time      // default time.Now
-	Registerer   prometheus.Registerer // nil = no metrics
-	CommitDelay  time.Duration         // most a record waits for others to share its commit; default 20 ms
-	CommitBytes  int64                 // of records that are committed without further waiting; default 1 MiB
-	LogBytes     int64                 // of log files, beyond which the epochs in the oldest end; default 512 MiB
-	Epoch        time.Duration         // after which a head becomes a block; default 30 min
-	HeadBytes    int64                 // of memory of all heads, beyond which the largest end; default 128 MiB
-	KeyAge       time.Duration         // how long idempotency keys are remembered at least; default 25 h
-	MinFreeBytes int64                 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	Dir         string                // data directory; created with mode 0700
+	Logger      *slog.Logger          // default: none
+	Now         func() time.Time      // default time.Now
+	Registerer  prometheus.Registerer // nil = no metrics
+	CommitDelay time.Duration         // most a record waits for others to share its commit; default 20 ms
+	CommitBytes int64                 // of records that are committed without further waiting; default 1 MiB
+	LogBytes    int64                 // of log files, beyond which the epochs in the oldest end; default 512 MiB
+	Epoch       time.Duration         // after which a head becomes a block; default 30 min
+	HeadBytes   int64                 // of memory of all heads: from three quarters on the largest end, beyond it writers wait, then get ErrUnavailable; default 128 MiB
+	CacheBytes  int64                 // of trees and listings of blocks kept in memory; default 48 MiB, negative: none
+	KeyBytes    int64                 // of memory of keys in blocks, beyond which the oldest are forgotten before KeyAge; default 64 MiB
+	KeyAge      time.Duration         // how long idempotency keys are remembered at least; default 25 h
+	// RollupLabels names labels that rollups keep beside service, build and
+	// release; default none.
+	RollupLabels []string
+	// RollupDelay is how long profiles of a new block wait for others before they
+	// are rolled up; default 2 min, negative: not at all.
+	RollupDelay  time.Duration
+	MinFreeBytes int64         // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	MergeAge     time.Duration // after which blocks are merged though they are few; default 4 h
+	MergeBytes   int64         // of memory of the dictionary of a merged part; default 64 MiB
+	// KeeperBytesPerSecond is how much background jobs read and write at most;
+	// default 32 MiB.
+	KeeperBytesPerSecond int64
 
-	files fileOps // tests put one in that fails
+	files fileOps    // tests put one in that fails
+	merge mergeSizes // tests make them small
 }
 
 func (o *Options) setDefaults() {
@@ -61,8 +75,17 @@ func (o *Options) setDefaults() {
 	setDefault(&o.LogBytes, 512<<20)
 	setDefault(&o.Epoch, 30*time.Minute)
 	setDefault(&o.HeadBytes, 128<<20)
+	setDefault(&o.CacheBytes, 48<<20)
+	setDefault(&o.KeyBytes, 64<<20)
 	setDefault(&o.KeyAge, 25*time.Hour)
+	setDefault(&o.RollupDelay, 2*time.Minute)
 	setDefault(&o.MinFreeBytes, 64<<20)
+	setDefault(&o.MergeAge, 4*time.Hour)
+	setDefault(&o.MergeBytes, 64<<20)
+	setDefault(&o.KeeperBytesPerSecond, 32<<20)
+	if o.merge == (mergeSizes{}) {
+		o.merge = defaultMergeSizes
+	}
 	if o.files == nil {
 		o.files = osFiles{}
 	}
@@ -73,9 +96,6 @@ func setDefault[T ~int64](v *T, d T) {
 		*v = d
 	}
 }
-
-// coreCacheBytes bounds the function-level trees of blocks kept in memory.
-const coreCacheBytes = 32 << 20
 
 var (
 	minTime = int64(math.MinInt64)
@@ -94,12 +114,16 @@ type Store struct {
 	log     *logSet
 	keys    *keyIndex
 	cores   *coreCache
-	stats   *stats
-	bodies  sync.Pool // *body
+	memory  *headMemory
+
+	listings *lru[string, *blockListing]
+	stats    *stats
+	bodies   sync.Pool // *body
 
 	baselines *baselines
 	commit    *committer
 	closer    *closer
+	keeper    *keeper
 
 	run       uint64 // number of this run's first log file
 	replay    *replay
@@ -116,6 +140,7 @@ type Store struct {
 	closing   []*head          // closed, no block yet
 	recovered []*head          // being replayed
 	blocks    []*block
+	index     *blockIndex       // of blocks
 	damaged   map[string]string // block, or block "/" part → reason
 	lostLog   []string
 	closed    bool
@@ -138,10 +163,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
-		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(coreCacheBytes), baselines: newBaselines(),
+		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 3), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
-		heads: map[string]*head{}, damaged: map[string]string{},
+		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{},
 	}
+	s.baselines = newBaselines(s.memory)
+	s.keys = newKeyIndex(o.KeyAge, o.KeyBytes, s.keysForgotten)
 	s.bodies.New = func() any { return &body{seeds: s.seeds} }
 	r, err := s.openFiles()
 	if err != nil {
@@ -160,6 +187,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.cancel = cancel
 	go s.commit.run()
 	go s.closer.run()
+	s.keeper = newKeeper(s)
+	s.keeper.start()
 	go s.start(background, r)
 	return s, nil
 }
@@ -176,6 +205,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
+	s.keeper.stop()
 	<-s.started
 	s.writers.Wait()
 	err := s.closer.flush(context.Background())
@@ -330,6 +360,7 @@ func (s *Store) headOf(service string) *head {
 		return h
 	}
 	h = newHead(service, s.run<<runEpochBit|s.epochs.Add(1), s.o.Now(), s.seeds)
+	h.all = s.memory
 	s.heads[service] = h
 	return h
 }

@@ -191,7 +191,7 @@ func parse(tb testing.TB, body []byte) *pprof.Profile {
 func exported(tb testing.TB, s *store.Store) map[string]*pprof.Profile {
 	tb.Helper()
 	ctx := context.Background()
-	v, err := s.View(ctx, everything, nil)
+	v, err := s.View(ctx, store.Selection{Window: everything})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -13,52 +13,108 @@ import (
 )
 
 // View is a consistent set of parts: every profile that was stored when it
-// was made is in exactly one of them, whatever becomes of heads and blocks
-// until Close.
+// was made is in exactly one of them, or in a row of a rollup, whatever becomes
+// of heads and blocks until Close.
 type View struct {
+	// Window is the one asked for, wider where only rollups are left: there it
+	// covers whole steps.
+	Window     inquest.Window
 	Incomplete bool     // log replay still runs: open epochs of the run before may miss profiles
 	Damaged    []string // blocks, or parts of them, that cannot be read and are left out
-	Parts      []*Part  // by service
+	Parts      []*Part  // by service; those of several services, which have "", first
 
-	blocks []*block
+	blocks []viewBlock
 }
 
-// View finds the parts with profiles that start in the window. A zero From or
-// Until does not bound it. service filters by service name; nil takes all.
-// Parts leave out row groups that lie beside the window, but may hold
-// profiles outside it.
-func (s *Store) View(ctx context.Context, w inquest.Window, service func(string) bool) (*View, error) {
+// viewBlock is a block as it was when the view was made.
+type viewBlock struct {
+	*block
+	rolled bool
+}
+
+// Selection says what a view is of.
+type Selection struct {
+	// Window bounds the Start of profiles. A zero From or Until does not bound it.
+	Window   inquest.Window
+	Services Services
+	// Rollups lets rows of rollups stand for profiles wherever whole steps of
+	// them lie in the window. Without it the view has profiles alone.
+	Rollups bool
+	// Step, with Rollups, is a length at whose multiples since the epoch the
+	// answer is cut, so that coarser steps cannot be used. 0: it is not cut.
+	Step time.Duration
+	// Shared, with Rollups, lets parts of several services stand for parts of
+	// one: cheaper where most services are wanted. Their rows are of any service.
+	Shared bool
+	// PerProcess, with Rollups, wants rows of rollups that tell processes and
+	// instances apart: those of function digests, of which there are labels and
+	// times but no call trees.
+	PerProcess bool
+	// Digests makes a view of function digests instead, see Part.Digests: of the
+	// whole 5-minute steps that touch the window.
+	Digests bool
+}
+
+// Services says which services are wanted; the zero value is all of them.
+type Services struct {
+	Names []string          // exactly these, if not nil
+	Match func(string) bool // else those it takes, if not nil
+}
+
+func (f *Services) wants(service string) bool {
+	switch {
+	case f.Names != nil:
+		return slices.Contains(f.Names, service)
+	case f.Match != nil:
+		return f.Match(service)
+	}
+	return true
+}
+
+// mayBeIn says whether a wanted service may be in a block.
+func (f *Services) mayBeIn(b *blockInfo) bool {
+	return f.Names == nil || slices.ContainsFunc(f.Names, b.mayHave)
+}
+
+// View finds the parts with profiles, or rows of rollups, that start in the
+// window. Parts leave out row groups that lie beside it, but may hold rows
+// outside it: Section.Spans says which count.
+func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	from, until := windowNanos(w)
-	v := &View{}
+	if err := s.reserveHeads(ctx, &sel); err != nil {
+		return nil, err
+	}
 	s.mu.RLock()
 	if s.closed {
 		s.mu.RUnlock()
 		return nil, errClosed()
 	}
-	v.Incomplete = !s.replayed.Load()
+	p := s.plan(&sel)
+	v := &View{Incomplete: !s.replayed.Load(), Window: p.window(sel.Window)}
 	for _, h := range s.allHeads() {
-		if service == nil || service(h.service) {
-			if p := s.headPart(h, from, until); p != nil {
-				v.Parts = append(v.Parts, p)
+		if sel.Services.wants(h.service) && !sel.Digests {
+			if part := s.headPart(h, []Span{p.whole}); part != nil {
+				v.Parts = append(v.Parts, part)
 			}
 		}
 	}
-	for _, b := range s.blocks {
-		if b.info.from >= until || b.info.to < from {
-			continue
+	for _, b := range s.index.overlapping(p.whole.From, p.whole.Until-1) {
+		if sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) && p.mayTouch(b.info) {
+			b.acquire()
+			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled})
 		}
-		b.acquire()
-		v.blocks = append(v.blocks, b)
 	}
 	for key, reason := range s.damaged {
 		v.Damaged = append(v.Damaged, key+": "+reason)
 	}
 	s.mu.RUnlock()
 	for _, b := range v.blocks {
-		v.addBlock(s, b, from, until, service)
+		if err := v.addBlock(ctx, s, b, p, &sel); err != nil {
+			v.Close()
+			return nil, err
+		}
 	}
 	slices.Sort(v.Damaged)
 	slices.SortStableFunc(v.Parts, func(a, b *Part) int { return strings.Compare(a.Service, b.Service) })
@@ -101,7 +157,7 @@ func (s *Store) allHeads() []*head {
 	return append(append(out, s.closing...), s.recovered...)
 }
 
-func (s *Store) headPart(h *head, from, until int64) *Part {
+func (s *Store) headPart(h *head, spans []Span) *Part {
 	snap := h.snapshot()
 	p := &Part{
 		Service: h.service, s: s, tables: snap.tables,
@@ -111,9 +167,9 @@ func (s *Store) headPart(h *head, from, until int64) *Part {
 	for i := range snap.sections {
 		hs := &snap.sections[i]
 		sec := partSection{cols: hs.cols}
-		sec.addGroups(hs.groups, from, until)
+		sec.addGroups(hs.groups, spans)
 		for _, r := range hs.rows {
-			if r.start >= from && r.start < until {
+			if within(spans, r.start) {
 				sec.addRow(r)
 			}
 		}
@@ -121,10 +177,10 @@ func (s *Store) headPart(h *head, from, until int64) *Part {
 			continue
 		}
 		l := &t.layouts[i]
-		sec.info.Kind, sec.info.Types = t.sectionTypes(l)
 		for _, pr := range l.types {
 			sec.types = append(sec.types, [2]string{t.strings[pr.name], t.strings[pr.value]})
 		}
+		sec.describe(&sectionInfo{kind: inquest.Kind(t.strings[l.kind]), sampleTypes: sec.types}, spans)
 		p.sections = append(p.sections, sec)
 	}
 	if len(p.sections) == 0 {
@@ -133,9 +189,18 @@ func (s *Store) headPart(h *head, from, until int64) *Part {
 	return p
 }
 
-func (sec *partSection) addGroups(groups []*group, from, until int64) {
+// describe fills in what the section says of itself, but for what addGroups
+// and addRow count.
+func (sec *partSection) describe(si *sectionInfo, spans []Span) {
+	info := si.section()
+	info.Profiles, info.From, info.Until = sec.info.Profiles, sec.info.From, sec.info.Until
+	info.Spans = spans
+	sec.info = info
+}
+
+func (sec *partSection) addGroups(groups []*group, spans []Span) {
 	for _, g := range groups {
-		if g.from < until && g.until >= from {
+		if touch(spans, g.from, g.until) {
 			sec.groups = append(sec.groups, g)
 			sec.count(g.rows, g.from, g.until)
 		}
@@ -159,27 +224,107 @@ func (sec *partSection) count(rows int, from, until int64) {
 	sec.info.Profiles = sec.n
 }
 
-// addBlock adds the parts of a block that the view wants.
-func (v *View) addBlock(s *Store, b *block, from, until int64, service func(string) bool) {
-	for i := range b.info.parts {
-		pi := &b.info.parts[i]
-		wanted := slices.ContainsFunc(pi.sections, func(si sectionInfo) bool { return si.from < until && si.until >= from })
-		if !wanted || service != nil && !service(pi.service) || s.isDamaged(b, i) {
+// addBlock adds the parts of a block that the view wants. It fails only for
+// want of memory, or of time.
+func (v *View) addBlock(ctx context.Context, s *Store, b viewBlock, p *plan, sel *Selection) error {
+	list, err := s.listing(b.block)
+	if err != nil {
+		v.Damaged = append(v.Damaged, b.info.id+": "+s.quarantine(b.block, wholeBlock, "", err).Error())
+		return nil
+	}
+	first, last := 0, len(list.parts)
+	if names := sel.Services.Names; len(names) == 1 {
+		first, _ = slices.BinarySearchFunc(list.parts, names[0], func(p partInfo, name string) int { return strings.Compare(p.service, name) })
+	}
+	for i := first; i < last; i++ {
+		pi := &list.parts[i]
+		if names := sel.Services.Names; len(names) == 1 && pi.service > names[0] {
+			break
+		}
+		if !sel.wantsPart(b, pi) || !p.touches(b, pi, sel) || s.isDamaged(b.block, i) {
 			continue
 		}
-		p, err := s.blockPart(b, i, from, until)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := reserve(ctx, pi.viewBytes()); err != nil {
+			return err
+		}
+		part, err := s.blockPart(b.block, i, pi, func(si *sectionInfo) []Span { return p.of(b, pi, si, sel) })
 		if err != nil {
-			v.Damaged = append(v.Damaged, damageKey(b, i)+": "+s.quarantine(b, i, err).Error())
+			v.Damaged = append(v.Damaged, damageKey(b.block, i)+": "+s.quarantine(b.block, i, pi.service, err).Error())
 			continue
 		}
-		if len(p.sections) > 0 {
-			v.Parts = append(v.Parts, p)
+		if len(part.sections) > 0 {
+			v.Parts = append(v.Parts, part)
 		}
 	}
+	return nil
 }
 
-func (s *Store) blockPart(b *block, i int, from, until int64) (*Part, error) {
-	pi := &b.info.parts[i]
+// wantsLevel says whether blocks of a level may have what is wanted.
+func (sel *Selection) wantsLevel(level uint8) bool {
+	if level == levelRollup {
+		return sel.Rollups || sel.Digests
+	}
+	return !sel.Digests
+}
+
+// wantsPart says whether a part's services are wanted.
+func (sel *Selection) wantsPart(b viewBlock, pi *partInfo) bool {
+	if b.info.level == levelRollup && pi.service == "" {
+		return sel.Shared && !sel.Digests
+	}
+	return sel.Services.wants(pi.service)
+}
+
+// mayTouch says whether any row of a block may count, from what is in memory
+// of it.
+func (p *plan) mayTouch(b *blockInfo) bool {
+	if b.level != levelRollup && b.rolled {
+		return touch(p.spans[Raw], b.from, b.to)
+	}
+	return touch([]Span{p.whole}, b.from, b.to)
+}
+
+// touches says whether any row of the part may count.
+func (p *plan) touches(b viewBlock, pi *partInfo, sel *Selection) bool {
+	return slices.ContainsFunc(pi.sections, func(si sectionInfo) bool {
+		return touch(p.of(b, pi, &si, sel), si.from, si.until)
+	})
+}
+
+// of is where rows of a section count: profiles that are in rollups too count
+// only where the plan has no rollup, and of two parts that hold the same steps
+// of a service only the shared one or only the service's own.
+func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
+	switch {
+	case sel.Digests:
+		if si.digest {
+			return []Span{p.whole}
+		}
+		return nil
+	case si.digest != sel.PerProcess && b.info.level == levelRollup:
+		return nil
+	case si.digest:
+		return p.spans[FiveMinutes]
+	case b.info.level == levelRollup:
+		shared := sel.Shared && si.resolution >= sharedFrom
+		if shared != (pi.service == "") {
+			return nil
+		}
+		return p.spans[si.resolution]
+	case b.rolled:
+		return p.spans[Raw]
+	}
+	return []Span{p.whole}
+}
+
+// sharedFrom is the finest resolution that parts of several services have.
+const sharedFrom = Hour
+
+// blockPart opens a part with the sections that have rows in their spans.
+func (s *Store) blockPart(b *block, i int, pi *partInfo, spans func(*sectionInfo) []Span) (*Part, error) {
 	raw, err := b.read(s.pk, &pi.directory)
 	if err != nil {
 		return nil, err
@@ -194,16 +339,20 @@ func (s *Store) blockPart(b *block, i int, from, until int64) (*Part, error) {
 	p := &Part{Service: pi.service, s: s, block: b, index: i, dir: dir}
 	for j := range pi.sections {
 		si := &pi.sections[j]
-		sec := partSection{cols: len(si.sampleTypes), types: si.sampleTypes}
-		sec.addGroups(dir.sections[j], from, until)
+		at := spans(si)
+		sec := partSection{cols: len(si.sampleTypes), types: si.sampleTypes, digest: si.digest}
+		sec.addGroups(dir.sections[j], at)
 		if sec.n == 0 {
 			continue
 		}
-		sec.info.Kind, sec.info.Types = si.kind, si.types()
+		sec.describe(si, at)
 		p.sections = append(p.sections, sec)
 	}
 	return p, nil
 }
+
+// always is all of time.
+var always = []Span{{minTime, maxTime}}
 
 func formatMillis(start int64) string {
 	return strconv.FormatInt(floorMillis(start), 36)
@@ -229,7 +378,7 @@ func (s *Store) Find(ctx context.Context, id string) (v *View, section, row int,
 		return nil, 0, 0, inquest.Errorf(inquest.ErrInvalid, "profile id %.80q: want 32 hex digits, a dash and the start in base 36", id)
 	}
 	w := inquest.Window{From: unixTime(ms * 1e6), Until: unixTime((ms + 1) * 1e6)}
-	v, err = s.View(ctx, w, nil)
+	v, err = s.View(ctx, Selection{Window: w})
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -265,7 +414,7 @@ func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row
 			return nil, 0, 0, inquest.Errorf(inquest.ErrUnavailable, "look for key in block %s: %w", b.info.id, err)
 		}
 		if k != nil {
-			at[b] = int(k.part)
+			at[b.block] = int(k.part)
 		}
 	}
 	for _, p := range v.Parts {
@@ -288,11 +437,12 @@ func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row
 // ServiceInfo says what there is of one service.
 type ServiceInfo struct {
 	Name     string
-	Sections []Section // one per kind and set of sample types, over all parts; Profiles counts whole sections
+	Sections []Section // one per kind and set of sample types, over all parts; Profiles counts single ones that are kept
 }
 
-// Services lists the services with profiles in the window, sorted by name,
-// from the catalog and the heads alone.
+// Services lists the services with profiles, or rows of rollups, in the window,
+// sorted by name, from the listings of blocks and the heads alone: a section
+// counts as a whole if it touches the window.
 func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -300,7 +450,12 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 	from, until := windowNanos(w)
 	all := map[string]map[string]*Section{}
 	add := func(service string, sec Section) {
-		if boundNanos(sec.From, 0) >= until || boundNanos(sec.Until, 0) < from {
+		first, last := boundNanos(sec.From, 0), boundNanos(sec.Until, 0)
+		if sec.Resolution != Raw {
+			last += int64(sec.Resolution.Duration()) - 1
+			sec.Profiles, sec.Resolution = 0, Raw
+		}
+		if first >= until || last < from {
 			return
 		}
 		kinds := all[service]
@@ -328,20 +483,31 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 		return nil, errClosed()
 	}
 	for _, h := range s.allHeads() {
-		if p := s.headPart(h, from, until); p != nil {
+		if p := s.headPart(h, []Span{{from, until}}); p != nil {
 			for i := range p.sections {
 				add(h.service, p.sections[i].info)
 			}
 		}
 	}
-	for _, b := range s.blocks {
-		for i := range b.info.parts {
-			for j := range b.info.parts[i].sections {
-				add(b.info.parts[i].service, b.info.parts[i].sections[j].section())
-			}
-		}
+	var blocks []*block
+	for _, b := range s.index.overlapping(from, until-1) {
+		b.acquire()
+		blocks = append(blocks, b)
 	}
 	s.mu.RUnlock()
+	for _, b := range blocks {
+		if list, err := s.listing(b); err == nil { // else views report it
+			for i := range list.parts {
+				for j := range list.parts[i].sections {
+					// Of rollups the finest: those that are coarser touch more.
+					if si := &list.parts[i].sections[j]; !si.digest && si.resolution <= FiveMinutes {
+						add(list.parts[i].service, si.section())
+					}
+				}
+			}
+		}
+		b.release()
+	}
 	return serviceList(all), nil
 }
 

@@ -26,6 +26,8 @@ type options struct {
 	Data      string
 	Retention time.Duration
 	Epoch     time.Duration
+	Memory    int64 // 0: by what there is
+	budget    *budget
 
 	SelfProfile bool
 	Demo        bool
@@ -65,6 +67,7 @@ func define(o *options) *settings.Set {
 	s.String(&o.Data, "data", "", "`DIRECTORY` for everything stored; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/share/inquest/collector").Path = true
 	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "oldest profile taken: one that began longer ago than this `DURATION` is refused")
 	s.Duration(&o.Epoch, "epoch", 30*time.Minute, time.Second, "`DURATION` after which what is in memory becomes a block on disk")
+	s.Size(&o.Memory, "memory", 0, leastMemory, "`BYTES` of memory the process may take, whatever is asked of it").Default = "80 % of its control group's, or half of the machine's if that is less"
 	s.Group("Watching itself")
 	s.Bool(&o.SelfProfile, "self-profile", true, "take profiles of the collector itself, as service inquest-collector")
 	o.Log.Define(s)
@@ -87,6 +90,9 @@ func parse(args, environ []string, stdout io.Writer) (o *options, done bool, err
 	}
 	if err := web.CheckExposure(o.Listen, len(o.Tokens), o.Insecure); err != nil {
 		return nil, false, settings.Errorf("%w", err)
+	}
+	if o.budget, err = o.memory(); err != nil {
+		return nil, false, err
 	}
 	if !o.SelfProfile {
 		o.Scrape.Self.Enabled = false

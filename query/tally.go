@@ -1,0 +1,109 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/goinquest/inquest/calltree"
+)
+
+// tally adds up the tables of the parts of a selection, in 10^-dec units.
+type tally struct {
+	s   *selection
+	key func(string) string // what the name of a function counts as, "" for nothing; nil: itself
+
+	held atomic.Int64 // bytes reserved for rows
+
+	mu           sync.Mutex
+	bytes        int64 // of rows
+	rows         map[string]*tallyRow
+	total        int64
+	unsymbolized int64
+}
+
+type tallyRow struct {
+	name      string
+	self, cum int64
+}
+
+// add adds a unit. Units may be added at the same time.
+func (t *tally) add(ctx context.Context, u *unit) error {
+	f, err := u.part.FuncTree(ctx)
+	if err != nil {
+		return err
+	}
+	self, err := t.s.nodes(ctx, u)
+	if err != nil {
+		return err
+	}
+	group, names := t.groups(f.Names)
+	selfs, cums := calltree.Fold(group, len(names), f.Name, f.Parent, self)
+	without, total := withoutSymbol(f, self), int64(0)
+	for _, v := range self {
+		total += v
+	}
+	return t.s.mem.upTo(&t.held, t.sum(names, selfs, cums, total, without))
+}
+
+// sum adds the table of a part, and returns how many bytes all rows take.
+func (t *tally) sum(names []string, selfs, cums []int64, total, without int64) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.total += total
+	t.unsymbolized += without
+	for i, name := range names {
+		if name == "" || selfs[i] == 0 && cums[i] == 0 {
+			continue
+		}
+		row := t.rows[name]
+		if row == nil {
+			row = &tallyRow{name: strings.Clone(name)} // it would keep all names of the part
+			t.rows[row.name] = row
+			t.bytes += tableRowBytes + int64(len(name))
+		}
+		row.self += selfs[i]
+		row.cum += cums[i]
+	}
+	return t.bytes
+}
+
+// groups gives every name of a part's tree but the root's the row it counts
+// in.
+func (t *tally) groups(names []string) (group []uint32, rows []string) {
+	group = make([]uint32, len(names))
+	if t.key == nil {
+		for i := range group {
+			group[i] = uint32(i)
+		}
+		return group, names
+	}
+	ids := make(map[string]uint32)
+	for i, n := range names[1:] {
+		k := t.key(n)
+		id, ok := ids[k]
+		if !ok {
+			id = uint32(len(rows))
+			ids[k] = id
+			rows = append(rows, k)
+		}
+		group[i+1] = id
+	}
+	return group, rows
+}
+
+// sorted lists the rows by descending self, then descending cumulative value,
+// then name.
+func (t *tally) sorted() []*tallyRow {
+	rows := make([]*tallyRow, 0, len(t.rows))
+	for _, row := range t.rows {
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b *tallyRow) int {
+		return cmp.Or(cmp.Compare(b.self, a.self), cmp.Compare(b.cum, a.cum), cmp.Compare(a.name, b.name))
+	})
+	return rows
+}

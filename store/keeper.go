@@ -1,0 +1,261 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/goinquest/inquest"
+)
+
+// keeper does what can be done behind the back of readers and writers, one
+// goroutine: it makes rollups, merges blocks and deletes what need not be kept
+// any longer. Each job is a list of steps of which every one leaves the store
+// whole, so a kill between any two costs at most the work of one.
+type keeper struct {
+	s    *Store
+	jobs []job
+
+	// Of its goroutine alone:
+	resumed  time.Time       // when work began after the last pause
+	bytes    int64           // that were read and written since
+	unmerged map[string]bool // blocks whose keys are damaged, see bodyHashes
+
+	mu     sync.Mutex
+	waits  []chan error // answered when nothing is left to do
+	wake   chan struct{}
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// job is a kind of work. step does a bounded piece of it, and says whether
+// there was any.
+type job struct {
+	name string
+	step func(context.Context) (did bool, err error)
+}
+
+// keeperTick is the pause between two looks for work.
+const keeperTick = 5 * time.Second
+
+func newKeeper(s *Store) *keeper {
+	return &keeper{
+		s: s, unmerged: map[string]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		jobs: []job{{"roll up", s.rollUp}, {"merge rollups", s.compactRollups}, {"merge", s.mergeBlocks}},
+	}
+}
+
+func (k *keeper) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	k.cancel = cancel
+	go k.run(ctx)
+}
+
+// stop ends the goroutine; a step under way is given up, or finished if it is
+// about to be.
+func (k *keeper) stop() {
+	k.cancel()
+	<-k.ended
+}
+
+func (k *keeper) run(ctx context.Context) {
+	defer close(k.ended)
+	tick := time.NewTicker(keeperTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			k.answer(errClosed())
+			return
+		case <-k.wake:
+		case <-tick.C:
+		}
+		if k.s.replayed.Load() {
+			k.work(ctx)
+		}
+	}
+}
+
+// work does all there is to do.
+func (k *keeper) work(ctx context.Context) {
+	var errs []error
+	for _, j := range k.jobs {
+		if err := k.do(ctx, j); err != nil && ctx.Err() == nil {
+			k.s.o.Logger.Warn("background job put off", "job", j.name, inquest.LogErr, err)
+			errs = append(errs, fmt.Errorf("%s: %w", j.name, err))
+		}
+	}
+	if ctx.Err() == nil {
+		k.answer(errors.Join(errs...))
+	}
+}
+
+// do does a job, step after step.
+func (k *keeper) do(ctx context.Context, j job) error {
+	k.resumed = time.Now()
+	for {
+		did, err := j.step(ctx)
+		if err != nil || !did {
+			return err
+		}
+		if err := k.pace(ctx, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// keeperPause is how many times as long as it worked a job pauses: a quarter
+// of one processor is what it takes at most. It works keeperSpell at a time.
+const (
+	keeperPause = 3
+	keeperSpell = 20 * time.Millisecond
+)
+
+// pace is called by jobs with the bytes they are about to read or write, and
+// often enough: it lets the others have their share of the processor and of
+// the disk, unless somebody waits for the job. The error is ctx's.
+func (k *keeper) pace(ctx context.Context, bytes int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k.bytes += int64(bytes)
+	worked := time.Since(k.resumed)
+	moved := time.Duration(float64(k.bytes) / float64(k.s.o.KeeperBytesPerSecond) * float64(time.Second))
+	if max(worked, moved) < keeperSpell {
+		return nil
+	}
+	if !k.hurried() {
+		select {
+		case <-time.After(max(keeperPause*worked, moved-worked)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	k.resumed, k.bytes = time.Now(), 0
+	return nil
+}
+
+func (k *keeper) hurried() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.waits) > 0
+}
+
+func (k *keeper) answer(err error) {
+	k.mu.Lock()
+	waits := k.waits
+	k.waits = nil
+	k.mu.Unlock()
+	for _, w := range waits {
+		w <- err
+	}
+}
+
+func (k *keeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Settle does at once what else is done in the background, rollups, merging
+// and retention, and returns when nothing of it is left.
+func (s *Store) Settle(ctx context.Context) error {
+	done := make(chan error, 1)
+	s.keeper.mu.Lock()
+	s.keeper.waits = append(s.keeper.waits, done)
+	s.keeper.mu.Unlock()
+	s.keeper.poke()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.keeper.ended:
+		return errClosed()
+	}
+}
+
+// putBlock writes the file of a block made of other blocks. It is not in the
+// catalog yet, see swap.
+func (s *Store) putBlock(ctx context.Context, write func(w io.Writer, id string, created int64) (*blockInfo, error)) (info *blockInfo, err error) {
+	if err := s.checkSpace(0); err != nil {
+		return nil, err
+	}
+	now := s.o.Now()
+	id, err := newBlockID(now)
+	if err != nil {
+		return nil, err
+	}
+	err = s.blobs.Put(id, func(w io.Writer) (err error) {
+		info, err = write(&pacedWriter{ctx, s.keeper, w}, id, now.UnixNano())
+		return err
+	})
+	return info, err
+}
+
+// pacedWriter is the writer of a job, which fails once ctx has ended.
+type pacedWriter struct {
+	ctx    context.Context
+	keeper *keeper
+	w      io.Writer
+}
+
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	if err := p.keeper.pace(p.ctx, len(b)); err != nil {
+		return 0, err
+	}
+	return p.w.Write(b)
+}
+
+// swap puts blocks, whose files are complete, in the place of others, for the
+// catalog and for readers, and marks those whose profiles are in rollups now.
+// Readers that hold the old ones finish. After an error the new files are
+// gone.
+func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
+	var old, marked []*blockInfo
+	for _, b := range remove {
+		old = append(old, b.info)
+	}
+	for _, b := range rolled {
+		marked = append(marked, b.info)
+	}
+	if err := s.catalog.replace(add, old, marked); err != nil {
+		for _, b := range add {
+			err = errors.Join(err, s.discard(b))
+		}
+		return err
+	}
+	s.mu.Lock()
+	for _, b := range rolled {
+		b.info.rolled = true
+	}
+	s.blocks = slices.DeleteFunc(slices.Clone(s.blocks), func(b *block) bool { return slices.Contains(remove, b) })
+	for _, b := range remove {
+		s.index.remove(b)
+	}
+	var added []*block
+	for _, info := range add {
+		b := &block{info: info, blobs: s.blobs}
+		added = append(added, b)
+		s.index.add(b)
+	}
+	s.blocks = append(s.blocks, added...)
+	for key := range s.damaged {
+		if id, _, _ := strings.Cut(key, "/"); slices.ContainsFunc(remove, func(b *block) bool { return b.info.id == id }) {
+			delete(s.damaged, key)
+		}
+	}
+	s.keys.replaced(remove, added)
+	s.mu.Unlock()
+	for _, b := range remove {
+		s.listings.forget(b.info.id)
+		b.doom()
+	}
+	return nil
+}
