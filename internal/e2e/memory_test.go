@@ -169,10 +169,12 @@ func TestMemoryBudget(t *testing.T) {
 			}
 		})
 	}
-	fl := fleet.New(fleet.Options{Seed: 1, From: from.Add(5 * time.Hour), Services: 40})
+	fl, err := fleet.New(fleet.Options{Seed: 1, From: from.Add(5 * time.Hour), Services: 40})
+	if err != nil {
+		t.Fatal(err)
+	}
 	items := make([]fleet.Item, 400)
 	for i := range items {
-		var err error
 		if items[i], err = fl.Item(i); err != nil {
 			t.Fatal(err)
 		}
