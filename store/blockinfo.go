@@ -245,8 +245,9 @@ func (l *blockListing) info(size int64, at stream) *blockInfo {
 	return b
 }
 
-// appendInfo writes a block's row of the catalog.
+// appendInfo writes a block's row of the catalog, sealed.
 func appendInfo(dst []byte, b *blockInfo) []byte {
+	from := len(dst)
 	flags := b.level << 1
 	if b.rolled {
 		flags |= 1
@@ -260,11 +261,16 @@ func appendInfo(dst []byte, b *blockInfo) []byte {
 	dst = appendString(appendString(dst, b.first), b.last)
 	dst = binary.AppendUvarint(dst, uint64(b.keys))
 	dst = appendStream(appendStream(dst, &b.keyList), &b.keyInfo)
-	return appendStream(dst, &b.listing)
+	dst = appendStream(dst, &b.listing)
+	return binary.LittleEndian.AppendUint32(dst, sealOf(bucketBlocks, []byte(b.id), dst[from:]))
 }
 
 // readInfo reads a row of the catalog; v is not kept.
 func readInfo(id string, v []byte) (*blockInfo, error) {
+	v, err := unseal(bucketBlocks, []byte(id), v)
+	if err != nil {
+		return nil, err
+	}
 	c := cursor{b: v}
 	flags := c.byte()
 	b := &blockInfo{id: id, level: flags >> 1, rolled: flags&1 != 0}

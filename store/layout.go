@@ -8,7 +8,7 @@ package store
 const (
 	logVersion     = 1
 	blockVersion   = 2 // 2: levels, sources and resolutions in the listing
-	catalogVersion = 2 // 2: rows of blocks do not hold their listings
+	catalogVersion = 2 // 2: rows of blocks do not hold their listings, entries have checksums
 )
 
 // Names inside Options.Dir.
@@ -20,6 +20,7 @@ const (
 	logSuffix   = ".log"
 	blockSuffix = ".blk"
 	tempSuffix  = ".tmp"
+	brokenInfix = ".broken-" // catalog.db.broken-<time>: one that could not be used, see setCatalogAside
 )
 
 // Buckets of the catalog and the keys of its meta bucket.

@@ -267,6 +267,10 @@ func (s *Store) Baseline(name string) ([]byte, error) {
 		return state, nil
 	}
 	state, err := s.catalog.baseline(name)
+	if errors.Is(err, errSeal) {
+		s.quarantineEntry(err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read cumulative state: %w", err)
 	}
@@ -294,7 +298,12 @@ func (s *Store) Build(id string) (*inquest.Build, error) {
 	if id == "" {
 		return nil, nil
 	}
-	return s.catalog.build(id)
+	b, err := s.catalog.build(id)
+	if errors.Is(err, errSeal) {
+		s.quarantineEntry(err)
+		return nil, nil
+	}
+	return b, err
 }
 
 // Flush ends every open epoch into blocks and returns when they are durable.
