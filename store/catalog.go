@@ -45,7 +45,9 @@ func openCatalog(dir string) (c *catalog, lost bool, err error) {
 	c = &catalog{db}
 	fresh := false
 	err = db.Update(func(tx *bbolt.Tx) error {
-		fresh = tx.Bucket([]byte(bucketMeta)) == nil
+		if fresh, err = emptyCatalog(tx); err != nil {
+			return err
+		}
 		for _, b := range catalogBuckets {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
@@ -60,8 +62,37 @@ func openCatalog(dir string) (c *catalog, lost bool, err error) {
 	return c, fresh || stale, nil
 }
 
-// catalogBuckets are the buckets whose entries are sealed.
-var catalogBuckets = []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged}
+// firstBuckets are the buckets that every catalog has from its first
+// transaction on.
+var firstBuckets = []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged}
+
+// catalogBuckets are all buckets. Their entries are sealed.
+var catalogBuckets = firstBuckets
+
+// emptyCatalog says that a catalog was never written to. One that lacks a
+// bucket is damaged: what is missing would be taken for empty.
+func emptyCatalog(tx *bbolt.Tx) (bool, error) {
+	have := []string{}
+	err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+		have = append(have, string(name))
+		return nil
+	})
+	if err != nil || len(have) == 0 {
+		return true, err
+	}
+	return false, missingBucket(have)
+}
+
+// missingBucket is an ErrCatalog if one of the buckets is missing that every
+// catalog has.
+func missingBucket(have []string) error {
+	for _, b := range firstBuckets {
+		if !slices.Contains(have, b) {
+			return fmt.Errorf("%w: it has no bucket %s", ErrCatalog, b)
+		}
+	}
+	return nil
+}
 
 // upgrade brings a catalog to the present version.
 func upgrade(tx *bbolt.Tx, fresh bool) error {

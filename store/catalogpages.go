@@ -45,6 +45,7 @@ type catalogPages struct {
 	free  uint64 // of the list of free pages, pageNone if it is not stored
 	stale bool   // the newest of the two first pages cannot be read: what is seen may be one transaction old
 	seen  []uint64
+	names []string // of the buckets met
 
 	// entry is called for every entry, in order of buckets and keys; what it is
 	// given is valid during the call.
@@ -288,6 +289,7 @@ func (p *catalogPages) bucket(name string, value []byte, flags uint32) error {
 	if flags != pageBucket || len(value) < bucketHeadBytes {
 		return fmt.Errorf("%.40q is no bucket", name)
 	}
+	p.names = append(p.names, name)
 	each := func(key, value []byte, flags uint32) error {
 		if flags != 0 {
 			return p.pass(fmt.Errorf("entry %.40q of bucket %.40q has flags %#x", key, name, flags))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -307,4 +308,27 @@ func (x *Interner) Add(p *profile.Profile) (bytes int) {
 	x.totals = resize(x.totals, len(p.SampleTypes))
 	x.out = appendSamples(x.out[:0], x.b, x.totals)
 	return len(x.out)
+}
+
+// Dir is the store's directory.
+func (s *Store) Dir() string { return s.o.Dir }
+
+// CatalogEntries spells what a catalog's file holds.
+func CatalogEntries(path string) (string, error) {
+	db, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	st, err := db.Stat()
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	p := &catalogPages{r: db, entry: func(bucket string, k, v []byte) error {
+		fmt.Fprintf(&out, "%s %x %x\n", bucket, k, v)
+		return nil
+	}}
+	err = p.read(st.Size())
+	return out.String(), err
 }

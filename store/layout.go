@@ -44,6 +44,10 @@ const (
 	magicBlockFoot = "IQBF"
 )
 
+// maxLogNumber stands, in the key of a closed epoch, for a log file that is
+// not known: the entry stays.
+const maxLogNumber = 1<<63 - 1
+
 // Sizes of fixed structures in bytes.
 const (
 	logHeaderSize   = 20 // magic, version u32, file number u64, CRC-32C of these

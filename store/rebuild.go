@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"slices"
 	"time"
@@ -117,7 +116,7 @@ func addFound(tx *bbolt.Tx, found []*foundBlock, added func(*foundBlock)) error 
 		}
 		for _, e := range b.list.epochs {
 			next = max(next, e>>runEpochBit+1)
-			if err := put(tx, bucketClosed, closedKey(math.MaxInt64, e), nil); err != nil {
+			if err := put(tx, bucketClosed, closedKey(maxLogNumber, e), nil); err != nil {
 				return err
 			}
 		}
