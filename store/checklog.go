@@ -133,7 +133,9 @@ func (w *logWalk) frame(lf *logFile, f *os.File, at int64, fr *frame) {
 		}
 		return
 	}
-	if !c.o.Deep {
+	// Of a store that is open the heads have what records build on, and files
+	// with the first of them may be gone by now.
+	if !c.o.Deep || c.online {
 		return
 	}
 	for i := range recs {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -101,12 +100,10 @@ func (s *Store) copyCatalog(tx *bbolt.Tx, snap *frozen) error {
 	return nil
 }
 
-// release lets one block go before the others.
-func (s *frozen) release(b *block) {
-	if i := slices.Index(s.blocks, b); i >= 0 {
-		s.blocks[i] = nil
-		b.release()
-	}
+// release lets one of its blocks go before the others.
+func (s *frozen) release(i int) {
+	s.blocks[i].release()
+	s.blocks[i] = nil
 }
 
 func (s *frozen) close() {

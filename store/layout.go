@@ -33,6 +33,8 @@ const (
 	bucketBuilds    = "builds"    // build id → JSON of inquest.Build
 	bucketDamaged   = "damaged"   // block id, '/', part number → reason
 	metaVersion     = "version"   // decimal catalogVersion
+	metaRestored    = "restored"  // RFC 3339; when the store was made of a backup
+	metaBackup      = "backup"    // RFC 3339; when that was made: what was deleted since is in the store again
 	metaNextLog     = "next_log"  // decimal; log files created from now on have this number or a higher one
 )
 

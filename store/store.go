@@ -118,6 +118,8 @@ type Store struct {
 	epochs    atomic.Uint64      // heads made in this run
 	writers   sync.WaitGroup     // Appends under way
 
+	backingUp sync.Mutex // held while a backup is made
+
 	mu        sync.RWMutex
 	heads     map[string]*head // open, by service
 	closing   []*head          // closed, no block yet
