@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/goinquest/inquest"
 )
 
 // Check verifies the store while it is in use: blocks and catalog as they are
@@ -12,6 +14,10 @@ import (
 // they come and go. It takes half of a processor at most. What it finds is
 // reported and nothing else: Check with Repair needs the store closed.
 func (s *Store) Check(ctx context.Context, deep bool, progress func(CheckProgress)) (*CheckReport, error) {
+	if !s.checking.TryLock() {
+		return nil, inquest.Errorf(inquest.ErrBusy, "another check is under way")
+	}
+	defer s.checking.Unlock()
 	snap, err := s.freeze(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("check store: %w", err)

@@ -119,6 +119,7 @@ type Store struct {
 	writers   sync.WaitGroup     // Appends under way
 
 	backingUp sync.Mutex // held while a backup is made
+	checking  sync.Mutex // held while the store is checked
 
 	mu        sync.RWMutex
 	heads     map[string]*head // open, by service
