@@ -75,11 +75,8 @@ func FetchBackup(ctx context.Context, dir string, fetch func(have map[string]int
 // openDirBackup takes a directory for a backup. It must be empty or have one,
 // finished or not.
 func openDirBackup(dir string) (*dirBackup, error) {
-	if err := os.MkdirAll(filepath.Join(dir, blockDir), 0o700); err != nil {
-		return nil, fmt.Errorf("open backup: %w", err)
-	}
 	entries, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open backup: %w", err)
 	}
 	for _, e := range entries {
@@ -87,6 +84,9 @@ func openDirBackup(dir string) (*dirBackup, error) {
 		if name != blockDir && name != lockFile && name != manifestFile && !backupName.MatchString(name) {
 			return nil, fmt.Errorf("open backup: %s has %s in it, which is no part of a backup; choose another directory", dir, e.Name())
 		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, blockDir), 0o700); err != nil {
+		return nil, fmt.Errorf("open backup: %w", err)
 	}
 	t := &dirBackup{dir: dir, files: map[string]ManifestFile{}}
 	if t.lock, err = lockDir(dir); err != nil {

@@ -58,13 +58,14 @@ type CheckReport struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Whole says that nothing is wrong, or nothing any more.
+// Whole says that nothing is wrong and nothing is lost, or not any more.
 func (r *CheckReport) Whole() bool { return r.Left() == 0 }
 
-// Left counts the problems that are not repaired.
+// Left counts the problems that are not repaired, or were by setting aside
+// what is lost.
 func (r *CheckReport) Left() (n int) {
 	for i := range r.Problems {
-		if !r.Problems[i].Repaired {
+		if p := &r.Problems[i]; !p.Repaired || p.Lost != nil {
 			n++
 		}
 	}

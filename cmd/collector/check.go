@@ -69,7 +69,7 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	case left == 0:
 		return nil
 	case f.Repair:
-		return fmt.Errorf("%s left that a repair cannot undo", count(left, "problem is", "problems are"))
+		return fmt.Errorf("%s left; what is lost, only a backup has", count(left, "problem is", "problems are"))
 	default:
 		return fmt.Errorf("%s", count(left, "problem", "problems"))
 	}
@@ -162,6 +162,8 @@ func spellProblem(b *strings.Builder, p *store.CheckProblem) {
 	switch {
 	case p.Known:
 		b.WriteString("  known: it is left out of answers already, everything else is served\n")
+	case p.Repaired && p.Lost != nil:
+		fmt.Fprintf(b, "  set aside: %s\n", p.Repair)
 	case p.Repaired:
 		fmt.Fprintf(b, "  repaired: %s\n", p.Repair)
 	case p.Repair != "":
