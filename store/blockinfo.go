@@ -42,7 +42,8 @@ type blockListing struct {
 	created int64
 	level   uint8
 	epochs  []uint64 // that the block closed
-	sources []string // blocks it was made of, which it replaces or, if a rollup, stands beside
+	sources []string // blocks it was made of and replaces
+	beside  []string // of a rollup: blocks with profiles that are in it too
 	keys    int
 	keyList stream
 	keyInfo stream
@@ -130,9 +131,11 @@ func appendListing(dst []byte, b *blockListing) []byte {
 	for _, e := range b.epochs {
 		dst = binary.AppendUvarint(dst, e)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(b.sources)))
-	for _, s := range b.sources {
-		dst = appendString(dst, s)
+	for _, list := range [...][]string{b.sources, b.beside} {
+		dst = binary.AppendUvarint(dst, uint64(len(list)))
+		for _, s := range list {
+			dst = appendString(dst, s)
+		}
 	}
 	dst = binary.AppendUvarint(dst, uint64(b.keys))
 	dst = appendStream(dst, &b.keyList)
@@ -184,9 +187,11 @@ func readListing(raw []byte, version uint32) (*blockListing, error) {
 		b.epochs[i] = c.uvarint()
 	}
 	if version >= 2 {
-		b.sources = make([]string, c.count())
-		for i := range b.sources {
-			b.sources[i] = c.string()
+		for _, list := range [...]*[]string{&b.sources, &b.beside} {
+			*list = make([]string, c.count())
+			for i := range *list {
+				(*list)[i] = c.string()
+			}
 		}
 	}
 	b.keys = c.bounded(maxStreamBytes)
@@ -256,8 +261,9 @@ func (l *blockListing) info(size int64, at stream) *blockInfo {
 	return b
 }
 
-// appendInfo writes a block's row of the catalog.
+// appendInfo writes a block's row of the catalog, sealed.
 func appendInfo(dst []byte, b *blockInfo) []byte {
+	from := len(dst)
 	flags := b.level << 1
 	if b.rolled {
 		flags |= 1
@@ -271,11 +277,16 @@ func appendInfo(dst []byte, b *blockInfo) []byte {
 	dst = appendString(appendString(dst, b.first), b.last)
 	dst = binary.AppendUvarint(dst, uint64(b.keys))
 	dst = appendStream(appendStream(dst, &b.keyList), &b.keyInfo)
-	return appendStream(dst, &b.listing)
+	dst = appendStream(dst, &b.listing)
+	return binary.LittleEndian.AppendUint32(dst, sealOf(bucketBlocks, []byte(b.id), dst[from:]))
 }
 
 // readInfo reads a row of the catalog; v is not kept.
 func readInfo(id string, v []byte) (*blockInfo, error) {
+	v, err := unseal(bucketBlocks, []byte(id), v)
+	if err != nil {
+		return nil, err
+	}
 	c := cursor{b: v}
 	flags := c.byte()
 	b := &blockInfo{id: id, level: flags >> 1, rolled: flags&1 != 0}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,10 +28,15 @@ const (
 	maxBuilds    = 100_000
 )
 
-// openCatalog opens the catalog of a directory; fresh says that there was
-// none.
-func openCatalog(ops fileOps, dir string) (c *catalog, fresh bool, err error) {
+// openCatalog opens the catalog of a directory. lost says that blocks may be
+// missing in it: there was none, or its newest state cannot be read. The error
+// is ErrCatalog if it cannot be used at all.
+func openCatalog(ops fileOps, dir string) (c *catalog, lost bool, err error) {
 	path := filepath.Join(dir, catalogFile)
+	stale, err := checkPages(ops, path)
+	if err != nil {
+		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
+	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, OpenFile: ops.OpenMapped,
 	})
@@ -38,33 +44,108 @@ func openCatalog(ops fileOps, dir string) (c *catalog, fresh bool, err error) {
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	c = &catalog{db}
+	fresh := false
 	err = db.Update(func(tx *bbolt.Tx) error {
-		fresh = tx.Bucket([]byte(bucketMeta)) == nil
-		for _, b := range []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged} {
+		if fresh, err = emptyCatalog(tx); err != nil {
+			return err
+		}
+		for _, b := range catalogBuckets {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
 			}
 		}
-		meta := tx.Bucket([]byte(bucketMeta))
-		have := string(meta.Get([]byte(metaVersion)))
-		switch {
-		case fresh:
-		case have == "1":
-			if err := migrateRows(tx.Bucket([]byte(bucketBlocks))); err != nil {
-				return err
-			}
-		case have == strconv.Itoa(catalogVersion):
-			return nil
-		default:
-			return fmt.Errorf("version %q, this program reads up to %d", have, catalogVersion)
-		}
-		return meta.Put([]byte(metaVersion), []byte(strconv.Itoa(catalogVersion)))
+		return upgrade(tx, fresh)
 	})
 	if err != nil {
 		_ = db.Close()
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	return c, fresh, nil
+	return c, fresh || stale, nil
+}
+
+// firstBuckets are the buckets that every catalog has from its first
+// transaction on.
+var firstBuckets = []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged}
+
+// catalogBuckets are all buckets. Their entries are sealed.
+var catalogBuckets = firstBuckets
+
+// emptyCatalog says that a catalog was never written to. One that lacks a
+// bucket is damaged: what is missing would be taken for empty.
+func emptyCatalog(tx *bbolt.Tx) (bool, error) {
+	have := []string{}
+	err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+		have = append(have, string(name))
+		return nil
+	})
+	if err != nil || len(have) == 0 {
+		return true, err
+	}
+	return false, missingBucket(have)
+}
+
+// missingBucket is an ErrCatalog if one of the buckets is missing that every
+// catalog has.
+func missingBucket(have []string) error {
+	for _, b := range firstBuckets {
+		if !slices.Contains(have, b) {
+			return fmt.Errorf("%w: it has no bucket %s", ErrCatalog, b)
+		}
+	}
+	return nil
+}
+
+// upgrade brings a catalog to the present version.
+func upgrade(tx *bbolt.Tx, fresh bool) error {
+	have := tx.Bucket([]byte(bucketMeta)).Get([]byte(metaVersion))
+	v, err := readCatalogVersion(have)
+	switch {
+	case fresh:
+	case err != nil:
+		return err
+	case v == 1:
+		if err := sealEntries(tx); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	return put(tx, bucketMeta, []byte(metaVersion), strconv.AppendInt(nil, catalogVersion, 10))
+}
+
+// readCatalogVersion reads the meta bucket's entry of that name, which in
+// version 1 is not sealed.
+func readCatalogVersion(v []byte) (int, error) {
+	if string(v) == "1" {
+		return 1, nil
+	}
+	text, err := unseal(bucketMeta, []byte(metaVersion), v)
+	if err != nil {
+		return 0, fmt.Errorf("version: %w: %w", ErrCatalog, err)
+	}
+	if string(text) != strconv.Itoa(catalogVersion) {
+		return 0, fmt.Errorf("%w %s, this one reads up to %d", errVersion, text, catalogVersion)
+	}
+	return catalogVersion, nil
+}
+
+// put stores a sealed entry.
+func put(tx *bbolt.Tx, bucket string, key, value []byte) error {
+	return tx.Bucket([]byte(bucket)).Put(key, seal(bucket, key, value))
+}
+
+// get returns the value of a sealed entry, nil if there is none. It is valid
+// until the transaction ends.
+func get(tx *bbolt.Tx, bucket string, key []byte) ([]byte, error) {
+	v := tx.Bucket([]byte(bucket)).Get(key)
+	if v == nil {
+		return nil, nil
+	}
+	v, err := unseal(bucket, key, v)
+	if err != nil {
+		return nil, fmt.Errorf("entry %q of %s: %w", key, bucket, err)
+	}
+	return v, nil
 }
 
 func (c *catalog) close() error { return c.db.Close() }
@@ -84,14 +165,18 @@ type catalogState struct {
 	broken  map[string]string // rows that cannot be read, damaged parts "block/part" → reason
 	closed  map[uint64]bool
 	nextLog uint64
+	badRows int // of blocks, in broken too
 }
 
 func (c *catalog) load() (*catalogState, error) {
 	st := &catalogState{broken: map[string]string{}, closed: map[uint64]bool{}}
 	err := c.db.View(func(tx *bbolt.Tx) error {
-		st.nextLog, _ = strconv.ParseUint(string(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaNextLog))), 10, 64)
-		if err := tx.Bucket([]byte(bucketClosed)).ForEach(func(k, _ []byte) error {
-			if len(k) == 16 {
+		var err error
+		if st.nextLog, err = nextLog(tx); err != nil {
+			return err
+		}
+		if err := tx.Bucket([]byte(bucketClosed)).ForEach(func(k, v []byte) error {
+			if _, err := unseal(bucketClosed, k, v); err == nil && len(k) == 16 {
 				st.closed[binary.BigEndian.Uint64(k[8:])] = true
 			}
 			return nil
@@ -99,7 +184,11 @@ func (c *catalog) load() (*catalogState, error) {
 			return err
 		}
 		if err := tx.Bucket([]byte(bucketDamaged)).ForEach(func(k, v []byte) error {
-			st.broken[string(k)] = string(v)
+			reason, err := unseal(bucketDamaged, k, v)
+			if err != nil {
+				reason = []byte(err.Error())
+			}
+			st.broken[string(k)] = string(reason)
 			return nil
 		}); err != nil {
 			return err
@@ -108,6 +197,7 @@ func (c *catalog) load() (*catalogState, error) {
 			info, err := readInfo(string(k), v)
 			if err != nil {
 				st.broken[string(k)] = "catalog row: " + err.Error()
+				st.badRows++
 				return nil
 			}
 			st.blocks = append(st.blocks, info)
@@ -120,31 +210,42 @@ func (c *catalog) load() (*catalogState, error) {
 	return st, nil
 }
 
-// migrateRows rewrites the rows of version 1: the file's size, then the
-// block's listing.
-func migrateRows(blocks *bbolt.Bucket) error {
-	rows := map[string][]byte{}
-	err := blocks.ForEach(func(k, v []byte) error {
-		c := cursor{b: v}
-		size := int64(c.uvarint() & (1<<62 - 1))
-		l, err := readListing(c.b, 1)
-		if c.bad || err != nil {
-			return nil // load reports it
-		}
-		at := listingPlace(c.b, size-blockFooterSize-int64(len(c.b)))
-		at.id = 1
-		rows[string(k)] = appendInfo(nil, l.info(size, at))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for id, row := range rows {
-		if err := blocks.Put([]byte(id), row); err != nil {
+// sealEntries rewrites the entries of version 1, which had no checksums and
+// whose rows of blocks were the file's size and the block's listing.
+func sealEntries(tx *bbolt.Tx) error {
+	for _, name := range catalogBuckets {
+		sealed := map[string][]byte{}
+		err := tx.Bucket([]byte(name)).ForEach(func(k, v []byte) error {
+			if name != bucketBlocks {
+				sealed[string(k)] = seal(name, k, slices.Clone(v))
+			} else if info, err := readInfoV1(v); err == nil {
+				sealed[string(k)] = appendInfo(nil, info)
+			} // else load reports it
+			return nil
+		})
+		if err != nil {
 			return err
+		}
+		for k, v := range sealed {
+			if err := tx.Bucket([]byte(name)).Put([]byte(k), v); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// readInfoV1 reads a row of version 1; v is not kept.
+func readInfoV1(v []byte) (*blockInfo, error) {
+	c := cursor{b: v}
+	size := int64(c.uvarint() & (1<<62 - 1))
+	l, err := readListing(c.b, 1)
+	if err != nil {
+		return nil, err
+	}
+	at := listingPlace(c.b, size-blockFooterSize-int64(len(c.b)))
+	at.id = 1
+	return l.info(size, at), nil
 }
 
 // addBlock adds a block, closes its epochs and keeps their cumulative states,
@@ -166,8 +267,7 @@ func (c *catalog) addBlock(info *blockInfo, epochs []uint64, states map[string][
 			}
 		}
 		for _, e := range epochs {
-			k := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, last), e)
-			if err := closed.Put(k, nil); err != nil {
+			if err := put(tx, bucketClosed, closedKey(last, e), nil); err != nil {
 				return err
 			}
 		}
@@ -217,8 +317,8 @@ func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
 func putBaselines(tx *bbolt.Tx, states map[string][]byte) error {
 	byName, byAge := tx.Bucket([]byte(bucketBaselines)), tx.Bucket([]byte(bucketBaseAge))
 	for name, state := range states {
-		if old := byName.Get([]byte(name)); len(old) >= 8 {
-			if err := byAge.Delete(append([]byte(nil), old[:8]...)); err != nil {
+		if old, err := get(tx, bucketBaselines, []byte(name)); err == nil && len(old) >= 8 {
+			if err := byAge.Delete(slices.Clone(old[:8])); err != nil {
 				return err
 			}
 		}
@@ -227,10 +327,10 @@ func putBaselines(tx *bbolt.Tx, states map[string][]byte) error {
 			return err
 		}
 		k := binary.BigEndian.AppendUint64(nil, seq)
-		if err := byAge.Put(k, []byte(name)); err != nil {
+		if err := put(tx, bucketBaseAge, k, []byte(name)); err != nil {
 			return err
 		}
-		if err := byName.Put([]byte(name), append(k, state...)); err != nil {
+		if err := put(tx, bucketBaselines, []byte(name), append(k, state...)); err != nil {
 			return err
 		}
 	}
@@ -238,12 +338,14 @@ func putBaselines(tx *bbolt.Tx, states map[string][]byte) error {
 		return nil
 	}
 	for n := byAge.Stats().KeyN - maxBaselines; n > 0; n-- {
-		k, name := byAge.Cursor().First()
+		k, v := byAge.Cursor().First()
 		if k == nil {
 			break
 		}
-		if err := byName.Delete(name); err != nil {
-			return err
+		if name, err := unseal(bucketBaseAge, k, v); err == nil {
+			if err := byName.Delete(name); err != nil {
+				return err
+			}
 		}
 		if err := byAge.Delete(k); err != nil {
 			return err
@@ -252,22 +354,46 @@ func putBaselines(tx *bbolt.Tx, states map[string][]byte) error {
 	return nil
 }
 
+// closedKey is the key of a closed epoch.
+func closedKey(last, epoch uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, last), epoch)
+}
+
 // setNextLog promises that log files and epochs of this run have numbers
 // below next, so that the next run takes others.
 func (c *catalog) setNextLog(next uint64) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaNextLog), strconv.AppendUint(nil, next, 10))
-	})
+	err := c.db.Update(func(tx *bbolt.Tx) error { return setNextLog(tx, next) })
 	if err != nil {
 		return fmt.Errorf("write catalog: %w", err)
 	}
 	return nil
 }
 
+func setNextLog(tx *bbolt.Tx, next uint64) error {
+	return put(tx, bucketMeta, []byte(metaNextLog), strconv.AppendUint(nil, next, 10))
+}
+
+// nextLog is the number promised last, 0 if none was. Guessing it could make
+// epochs look closed that are not, so damage is an ErrCatalog.
+func nextLog(tx *bbolt.Tx) (uint64, error) {
+	v, err := get(tx, bucketMeta, []byte(metaNextLog))
+	if err != nil || v == nil {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrCatalog, err)
+		}
+		return 0, err
+	}
+	n, err := strconv.ParseUint(string(v), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrCatalog, err)
+	}
+	return n, nil
+}
+
 // damage marks a part, or a whole block, as unreadable.
 func (c *catalog) damage(key, reason string) error {
 	return c.db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketDamaged)).Put([]byte(key), []byte(reason))
+		return put(tx, bucketDamaged, []byte(key), []byte(reason))
 	})
 }
 
@@ -287,10 +413,11 @@ func forgetDamage(tx *bbolt.Tx, block string) error {
 
 func (c *catalog) baseline(name string) (state []byte, err error) {
 	err = c.db.View(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket([]byte(bucketBaselines)).Get([]byte(name)); len(v) >= 8 {
+		v, err := get(tx, bucketBaselines, []byte(name))
+		if len(v) >= 8 {
 			state = append([]byte{}, v[8:]...)
 		}
-		return nil
+		return err
 	})
 	return state, err
 }
@@ -298,8 +425,9 @@ func (c *catalog) baseline(name string) (state []byte, err error) {
 func (c *catalog) build(id string) (*inquest.Build, error) {
 	var raw []byte
 	if err := c.db.View(func(tx *bbolt.Tx) error {
-		raw = append(raw, tx.Bucket([]byte(bucketBuilds)).Get([]byte(id))...)
-		return nil
+		v, err := get(tx, bucketBuilds, []byte(id))
+		raw = append(raw, v...)
+		return err
 	}); err != nil || raw == nil {
 		return nil, err
 	}
@@ -321,6 +449,7 @@ func (c *catalog) putBuilds(builds []inquest.Build) error {
 			if err != nil {
 				return err
 			}
+			raw = seal(bucketBuilds, []byte(builds[i].ID), raw)
 			if string(have.Get([]byte(builds[i].ID))) != string(raw) {
 				changed[builds[i].ID] = raw
 			}

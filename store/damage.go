@@ -174,3 +174,19 @@ func (s *Store) quarantineList() []string {
 	slices.Sort(out)
 	return out
 }
+
+// quarantineEntry reports an entry of the catalog that is damaged: it counts
+// as not there.
+func (s *Store) quarantineEntry(err error) {
+	what := "catalog: " + err.Error()
+	s.mu.Lock()
+	known := slices.Contains(s.lostLog, what)
+	if !known {
+		s.lostLog = append(s.lostLog, what)
+	}
+	s.mu.Unlock()
+	if !known {
+		s.stats.quarantined.Add(1)
+		s.o.Logger.Error("an entry of the catalog is damaged and counts as not there", inquest.LogErr, err)
+	}
+}

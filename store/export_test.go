@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -442,4 +445,113 @@ func RollupSizes(tb testing.TB, s *Store) map[string]int64 {
 		}
 	}
 	return out
+}
+
+// Dir is the store's directory.
+func (s *Store) Dir() string { return s.o.Dir }
+
+// CatalogEntries spells what a catalog's file holds.
+func CatalogEntries(path string) (string, error) {
+	db, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	st, err := db.Stat()
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	p := &catalogPages{r: db, entry: func(bucket string, k, v []byte) error {
+		fmt.Fprintf(&out, "%s %x %x\n", bucket, k, v)
+		return nil
+	}}
+	err = p.read(st.Size())
+	return out.String(), err
+}
+
+// Recast puts another block in the place of each of level 0, as merging does
+// with several.
+func (s *Store) Recast(ctx context.Context) error {
+	s.mu.RLock()
+	blocks := slices.Clone(s.blocks)
+	for _, b := range blocks {
+		b.acquire()
+	}
+	s.mu.RUnlock()
+	var errs []error
+	for _, b := range blocks {
+		if b.info.level == levelHead {
+			errs = append(errs, s.recast(ctx, b))
+		}
+		b.release()
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) recast(ctx context.Context, b *block) error {
+	list, err := s.listing(b)
+	if err != nil {
+		return err
+	}
+	raw, err := b.read(s.pk, &list.keyInfo)
+	if err != nil {
+		return err
+	}
+	keys, err := readKeyPlaces(raw, list.keys)
+	if err != nil {
+		return err
+	}
+	if raw, err = b.read(s.pk, &list.keyList); err != nil {
+		return err
+	}
+	c, i := cursor{b: raw}, 0
+	readKeyList(&c, func(_ int, who, seq uint64) {
+		binary.BigEndian.PutUint64(keys[i].key[:8], who)
+		binary.BigEndian.PutUint64(keys[i].key[8:], seq)
+		i++
+	})
+	info, err := s.putBlock(ctx, func(w io.Writer, id string, created int64) (*blockInfo, error) {
+		out, err := newBlockWriter(w, s.pk, id, list.created, levelMerged)
+		if err != nil {
+			return nil, err
+		}
+		n, err := io.Copy(w, io.NewSectionReader(b.blob, blockHeaderSize, list.keyList.offset-blockHeaderSize))
+		if err != nil {
+			return nil, err
+		}
+		out.offset += n
+		out.epochs, out.sources, out.parts, out.key = list.epochs, []string{list.id}, list.parts, keys
+		return out.finish()
+	})
+	if err != nil {
+		return err
+	}
+	return s.swap([]*blockInfo{info}, []*block{b}, nil)
+}
+
+// ReadManifest reads the manifest of a backup.
+func ReadManifest(raw []byte) (*Manifest, error) { return readManifest(raw, nil) }
+
+// ReadBackup reads a tar stream as a restore does.
+func ReadBackup(raw []byte) (files int, err error) {
+	_, err = readTar(context.Background(), bytes.NewReader(raw), func(_ string, size int64, r io.Reader) error {
+		files++
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+	return files, err
+}
+
+// ReadPages reads the pages of a catalog's file, in both ways.
+func ReadPages(raw []byte) (entries int, err error) {
+	entry := func(string, []byte, []byte) error {
+		entries++
+		return nil
+	}
+	p := &catalogPages{r: bytes.NewReader(raw), entry: entry}
+	err = p.read(int64(len(raw)))
+	p = &catalogPages{r: bytes.NewReader(raw), entry: entry, broken: func(error) {}}
+	_ = p.read(int64(len(raw)))
+	return entries, err
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -80,4 +81,50 @@ func FuzzGroup(f *testing.F) {
 		}
 		store.ReadGroup(series, values, bits, sizes, rest, rows, limit)
 	})
+}
+
+// FuzzPages: the same for the pages of a catalog.
+func FuzzPages(f *testing.F) {
+	for _, b := range sample(f, "catalog.db") {
+		if n, err := store.ReadPages(b); err != nil || n == 0 {
+			f.Fatal(n, err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = store.ReadPages(data) })
+}
+
+// FuzzManifest: the same for the manifest of a backup.
+func FuzzManifest(f *testing.F) {
+	const good = `{"version":1,"created":"2026-11-01T12:00:00Z","catalog":"catalog-20261101T120000.000000000Z.db","files":[
+		{"name":"catalog-20261101T120000.000000000Z.db","bytes":3,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}]}`
+	if _, err := store.ReadManifest([]byte(good)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(good))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := store.ReadManifest(data)
+		if err != nil {
+			return
+		}
+		for _, file := range m.Files {
+			if !filepath.IsLocal(file.Name) {
+				t.Fatalf("%q leads elsewhere", file.Name)
+			}
+		}
+	})
+}
+
+// FuzzBackup: the same for a backup as a tar stream.
+func FuzzBackup(f *testing.F) {
+	s := open(f, f.TempDir())
+	var b bytes.Buffer
+	if _, err := s.BackupTar(f.Context(), &b, nil, nil); err != nil {
+		f.Fatal(err)
+	}
+	if n, err := store.ReadBackup(b.Bytes()); n != 1 || err != nil {
+		f.Fatal(n, err)
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = store.ReadBackup(data) })
 }

@@ -8,7 +8,7 @@ package store
 const (
 	logVersion     = 1
 	blockVersion   = 2 // 2: levels, sources and resolutions in the listing
-	catalogVersion = 2 // 2: rows of blocks do not hold their listings
+	catalogVersion = 2 // 2: rows of blocks do not hold their listings, entries have checksums
 )
 
 // Names inside Options.Dir.
@@ -20,6 +20,7 @@ const (
 	logSuffix   = ".log"
 	blockSuffix = ".blk"
 	tempSuffix  = ".tmp"
+	brokenInfix = ".broken-" // catalog.db.broken-<time>: one that could not be used, see setCatalogAside
 )
 
 // Buckets of the catalog and the keys of its meta bucket.
@@ -32,6 +33,8 @@ const (
 	bucketBuilds    = "builds"    // build id → JSON of inquest.Build
 	bucketDamaged   = "damaged"   // block id, '/', part number → reason
 	metaVersion     = "version"   // decimal catalogVersion
+	metaRestored    = "restored"  // RFC 3339; when the store was made of a backup
+	metaBackup      = "backup"    // RFC 3339; when that was made: what was deleted since is in the store again
 	metaNextLog     = "next_log"  // decimal; log files created from now on have this number or a higher one
 )
 
@@ -42,6 +45,10 @@ const (
 	magicBlockHead = "IQBK"
 	magicBlockFoot = "IQBF"
 )
+
+// maxLogNumber stands, in the key of a closed epoch, for a log file that is
+// not known: the entry stays.
+const maxLogNumber = 1<<63 - 1
 
 // Sizes of fixed structures in bytes.
 const (

@@ -4,7 +4,7 @@ import "fmt"
 
 // memory is about what the listing takes.
 func (l *blockListing) memory() int64 {
-	n := int64(256 + 8*len(l.epochs) + 48*len(l.sources))
+	n := int64(256 + 8*len(l.epochs) + 48*len(l.sources) + 48*len(l.beside))
 	for i := range l.parts {
 		n += 96 + int64(len(l.parts[i].service))
 		for j := range l.parts[i].sections {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,11 +41,24 @@ func openLog(ops fileOps, dir string, next uint64) (*logSet, error) {
 	if err := ops.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
 	}
+	files, err := listLog(ops, dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &logSet{ops: ops, dir: dir, files: files, next: next}
+	if n := len(files); n > 0 {
+		l.next = max(l.next, files[n-1].number+1)
+	}
+	return l, nil
+}
+
+// listLog lists the files of a log in order.
+func listLog(ops fileOps, dir string) ([]*logFile, error) {
 	entries, err := ops.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list log: %w", err)
 	}
-	l := &logSet{ops: ops, dir: dir, next: next}
+	var files []*logFile
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), logSuffix)
 		if !ok {
@@ -58,16 +72,10 @@ func openLog(ops fileOps, dir string, next uint64) (*logSet, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list log: %w", err)
 		}
-		l.files = append(l.files, &logFile{n, filepath.Join(dir, e.Name()), info.Size(), map[uint64]struct{}{}})
-		l.next = max(l.next, n+1)
+		files = append(files, &logFile{n, filepath.Join(dir, e.Name()), info.Size(), map[uint64]struct{}{}})
 	}
-	slices.SortFunc(l.files, func(a, b *logFile) int {
-		if a.number < b.number {
-			return -1
-		}
-		return 1
-	})
-	return l, nil
+	slices.SortFunc(files, func(a, b *logFile) int { return cmp.Compare(a.number, b.number) })
+	return files, nil
 }
 
 func logHeader(number uint64) []byte {

@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,22 +23,13 @@ func (s *Store) openFiles() (*replay, error) {
 	if s.lock, err = lockDir(s.o.Dir); err != nil {
 		return nil, err
 	}
-	var fresh bool
-	if s.catalog, fresh, err = openCatalog(s.ops, s.o.Dir); err != nil {
-		return nil, err
-	}
 	if s.blobs, err = newDirBlobs(s.ops, filepath.Join(s.o.Dir, blockDir)); err != nil {
 		return nil, err
 	}
 	if err := s.blobs.sweep(); err != nil {
 		return nil, err
 	}
-	if fresh {
-		if err := s.rebuildCatalog(); err != nil {
-			return nil, err
-		}
-	}
-	st, err := s.catalog.load()
+	st, err := s.openCatalog()
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +47,42 @@ func (s *Store) openFiles() (*replay, error) {
 		s: s, files: slices.Clone(s.log.files), closed: st.closed, baselines: map[string]framePlace{},
 		heads: map[uint64]*head{}, need: map[uint64]int64{}, damaged: map[framePlace]bool{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
 	}, nil
+}
+
+// openCatalog opens the catalog and reads what it says. A block whose row is
+// lost gets a new one; else its file would be taken for one left by a crash.
+func (s *Store) openCatalog() (*catalogState, error) {
+	var lost bool
+	var err error
+	if s.catalog, lost, err = openCatalog(s.ops, s.o.Dir); errors.Is(err, ErrCatalog) {
+		// Without a block it has nothing that is worth a person's time: the power
+		// went while it was made.
+		names, lerr := s.blobs.List()
+		if lerr != nil || len(names) > 0 {
+			return nil, err
+		}
+		aside, serr := setCatalogAside(s.ops, s.o.Dir, s.o.Now())
+		if serr != nil {
+			return nil, errors.Join(err, serr)
+		}
+		s.o.Logger.Warn("catalog is damaged and is made anew", "kept", aside, inquest.LogErr, err)
+		s.catalog, lost, err = openCatalog(s.ops, s.o.Dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.catalog.load()
+	if err != nil || !lost && st.badRows == 0 {
+		return st, err
+	}
+	n, err := rebuildRows(s.catalog, s.blobs)
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 {
+		s.o.Logger.Warn("rows of the catalog were lost and are made again from the blocks", "blocks", n)
+	}
+	return s.catalog.load()
 }
 
 // openBlocks takes the catalog's blocks whose files are there and deletes
@@ -97,77 +126,40 @@ func (s *Store) openBlocks(st *catalogState) error {
 	return nil
 }
 
-// rebuildCatalog fills a new catalog with the blocks that are there, so that
-// losing the catalog loses no profiles.
-func (s *Store) rebuildCatalog() error {
-	names, err := s.blobs.List()
-	if err != nil {
-		return err
-	}
-	var all []*foundBlock
-	unreadable := map[string]error{}
-	for _, name := range names {
-		b, err := s.inspect(name)
-		if err != nil {
-			unreadable[name] = err
-			if err := s.catalog.damage(name, err.Error()); err != nil {
-				return err
-			}
-			continue
-		}
-		all = append(all, b)
-	}
-	run := uint64(0)
-	for _, b := range resolveSources(all, unreadable) { // the others have no row, so their files go
-		if err := s.catalog.addBlock(b.info, b.list.epochs, nil, math.MaxInt64, 0); err != nil {
-			return err
-		}
-		for _, e := range b.list.epochs {
-			run = max(run, e>>runEpochBit)
-		}
-	}
-	// Epochs of this run must not be taken for closed ones.
-	if err := s.catalog.setNextLog(run + 1); err != nil {
-		return err
-	}
-	if len(names) > 0 {
-		s.o.Logger.Warn("catalog was lost and is made again from the blocks", "blocks", len(names))
-	}
-	return nil
-}
+// ErrInUse is what opening or checking a directory fails with that another
+// process, which the message names, has open.
+var ErrInUse = errors.New("is in use")
 
-// inspect reads what a block says of itself.
-func (s *Store) inspect(name string) (*foundBlock, error) {
-	b, err := s.blobs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	size, err := b.Size()
-	if err != nil {
-		return nil, err
-	}
-	l, at, err := openListing(b, size)
-	if err != nil {
-		return nil, err
-	}
-	if l.id != name {
-		return nil, fmt.Errorf("is block %s", l.id)
-	}
-	return &foundBlock{l.info(size, at), l}, nil
-}
-
-// lockDir makes sure that no other process has the directory.
+// lockDir makes sure that no other process has the directory. The file holds
+// the number of the process that has it.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		who := lockHolder(f)
 		_ = f.Close()
-		return nil, fmt.Errorf("%s is in use by another process: %w", dir, err)
+		return nil, fmt.Errorf("%s %w by %s: %w", dir, ErrInUse, who, err)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = fmt.Fprintln(f, os.Getpid()) // only for people to read
 	}
 	return f, nil
+}
+
+// lockHolder names the process that has a lock file locked.
+func lockHolder(f *os.File) string {
+	b := make([]byte, 20)
+	n, _ := f.ReadAt(b, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	if err != nil {
+		return "another process"
+	}
+	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
+		return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(comm)))
+	}
+	return fmt.Sprintf("process %d", pid)
 }
 
 // loadBlockKeys takes the keys of the blocks that are young enough.

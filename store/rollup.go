@@ -133,12 +133,12 @@ func (s *Store) rollBlocks(ctx context.Context, batch []*block) (add []*blockInf
 	if err != nil {
 		return nil, err
 	}
-	var sources []string
+	var beside []string
 	for _, b := range batch {
-		sources = append(sources, b.info.id)
+		beside = append(beside, b.info.id)
 	}
 	for _, day := range days {
-		info, err := s.writeRollup(ctx, sources, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
+		info, err := s.writeRollup(ctx, nil, beside, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
 			return w.rollRaw(ctx, service, ps, day)
 		})
 		if err != nil {
@@ -244,14 +244,14 @@ func (p *Part) starts(f func(start int64)) error {
 }
 
 // writeRollup writes a rollup block, service by service.
-func (s *Store) writeRollup(ctx context.Context, sources []string, parts []partRef,
+func (s *Store) writeRollup(ctx context.Context, sources, beside []string, parts []partRef,
 	service func(ctx context.Context, w *rollWriter, service string, ps []*Part) error) (*blockInfo, error) {
 	return s.putBlock(ctx, func(out io.Writer, id string, created int64) (*blockInfo, error) {
 		b, err := newBlockWriter(out, s.pk, id, created, levelRollup)
 		if err != nil {
 			return nil, err
 		}
-		b.sources = sources
+		b.sources, b.beside = sources, beside
 		w := &rollWriter{s: s, b: b, w: grouper{pk: s.pk}, shared: newSharedPart()}
 		for left := parts; len(left) > 0; {
 			n := 1
@@ -363,11 +363,15 @@ func (s *Store) rewriteRollups(ctx context.Context, blocks []*block, keep rollKe
 	if err != nil {
 		return err
 	}
-	sources, err := s.sourcesOf(blocks)
+	var sources []string
+	for _, b := range blocks {
+		sources = append(sources, b.info.id)
+	}
+	beside, err := s.besideOf(blocks)
 	if err != nil {
 		return err
 	}
-	info, err := s.writeRollup(ctx, sources, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
+	info, err := s.writeRollup(ctx, sources, beside, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
 		return w.rollRolled(ctx, service, ps, keep)
 	})
 	if err != nil {
@@ -376,18 +380,26 @@ func (s *Store) rewriteRollups(ctx context.Context, blocks []*block, keep rollKe
 	return s.swap([]*blockInfo{info}, blocks, nil)
 }
 
-// sourcesOf lists the blocks of profiles behind rollups, and the rollups.
-func (s *Store) sourcesOf(blocks []*block) ([]string, error) {
+// besideOf lists the blocks with profiles that rollups stand beside, as far as
+// they are still there.
+func (s *Store) besideOf(blocks []*block) ([]string, error) {
 	all := map[string]bool{}
 	for _, b := range blocks {
 		l, err := s.listing(b)
 		if err != nil {
 			return nil, s.quarantine(b, wholeBlock, "", err)
 		}
-		all[b.info.id] = true
-		for _, id := range l.sources {
+		for _, id := range l.beside {
 			all[id] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(all)), nil
+	var out []string
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, b := range s.blocks {
+		if all[b.info.id] {
+			out = append(out, b.info.id)
+		}
+	}
+	return out, nil
 }

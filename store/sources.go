@@ -17,8 +17,7 @@ type foundBlock struct {
 // sources' files go. So as long as all of its sources are there, a block may be one
 // of several of which the others are missing, while the sources have everything:
 // they count and it does not. As soon as one is gone the block counts, and the
-// other sources do not. A rollup is made of blocks with profiles, and stands beside them, or
-// of rollups, and replaces those.
+// other sources do not.
 func resolveSources(all []*foundBlock, unreadable map[string]error) []*foundBlock {
 	found := map[string]*foundBlock{}
 	for _, b := range all {
@@ -27,15 +26,13 @@ func resolveSources(all []*foundBlock, unreadable map[string]error) []*foundBloc
 	gone := map[string]bool{}
 	rolled := map[string]bool{}
 	for _, b := range all {
+		for _, id := range b.list.beside {
+			rolled[id] = true
+		}
 		sources := b.list.sources
 		missing := slices.ContainsFunc(sources, func(id string) bool { return found[id] == nil && unreadable[id] == nil })
-		ofRollups := slices.ContainsFunc(sources, func(id string) bool { return found[id] != nil && found[id].info.level == levelRollup })
 		switch {
 		case len(sources) == 0:
-		case b.info.level == levelRollup && !ofRollups:
-			for _, id := range sources {
-				rolled[id] = true
-			}
 		case missing:
 			for _, id := range sources {
 				gone[id] = true

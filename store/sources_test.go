@@ -14,10 +14,12 @@ func TestResolveSources(t *testing.T) {
 		id      string
 		level   uint8
 		sources []string
+		beside  []string
 	}
-	head := func(id string) file { return file{id, levelHead, nil} }
-	merged := func(id string, sources ...string) file { return file{id, levelMerged, sources} }
-	rollup := func(id string, sources ...string) file { return file{id, levelRollup, sources} }
+	head := func(id string) file { return file{id, levelHead, nil, nil} }
+	merged := func(id string, sources ...string) file { return file{id, levelMerged, sources, nil} }
+	rollup := func(id string, beside ...string) file { return file{id, levelRollup, nil, beside} }
+	compacted := func(id string, sources ...string) file { return file{id, levelRollup, sources, []string{"a", "lost"}} }
 	for _, c := range []struct {
 		name       string
 		files      []file
@@ -35,16 +37,16 @@ func TestResolveSources(t *testing.T) {
 			map[string]bool{"m": true, "n": true, "r": false}},
 		{"after the swap, all sources gone", []file{rollup("r", "a", "b"), merged("m", "a", "b"), merged("n", "a", "b"), head("c")}, nil,
 			map[string]bool{"m": true, "n": true, "r": false, "c": false}},
-		{"rollups before their swap", []file{head("a"), rollup("r", "a"), rollup("s", "b"), rollup("x", "r", "s")}, nil,
+		{"rollups before their swap", []file{head("a"), rollup("r", "a"), rollup("s", "b"), compacted("x", "r", "s")}, nil,
 			map[string]bool{"a": true, "r": false, "s": false}},
-		{"rollups after their swap, some gone", []file{head("a"), rollup("s", "b"), rollup("x", "r", "s")}, nil,
+		{"rollups after their swap, some gone", []file{head("a"), rollup("s", "b"), compacted("x", "r", "s")}, nil,
 			map[string]bool{"a": false, "x": false}},
-		{"rollups after their swap", []file{rollup("x", "r", "s"), merged("m", "a", "b")}, nil, map[string]bool{"x": false, "m": true}},
+		{"rollups after their swap", []file{compacted("x", "r", "s"), merged("m", "a", "b")}, nil, map[string]bool{"x": false, "m": true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var all []*foundBlock
 			for _, f := range c.files {
-				l := &blockListing{id: f.id, level: f.level, sources: f.sources}
+				l := &blockListing{id: f.id, level: f.level, sources: f.sources, beside: f.beside}
 				all = append(all, &foundBlock{l.info(1, stream{}), l})
 			}
 			unreadable := map[string]error{}

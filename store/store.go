@@ -135,6 +135,9 @@ type Store struct {
 	epochs    atomic.Uint64      // heads made in this run
 	writers   sync.WaitGroup     // Appends under way
 
+	backingUp sync.Mutex // held while a backup is made
+	checking  sync.Mutex // held while the store is checked
+
 	mu        sync.RWMutex
 	heads     map[string]*head // open, by service
 	closing   []*head          // closed, no block yet
@@ -286,6 +289,10 @@ func (s *Store) Baseline(name string) ([]byte, error) {
 		return state, nil
 	}
 	state, err := s.catalog.baseline(name)
+	if errors.Is(err, errSeal) {
+		s.quarantineEntry(err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read cumulative state: %w", err)
 	}
@@ -313,7 +320,12 @@ func (s *Store) Build(id string) (*inquest.Build, error) {
 	if id == "" {
 		return nil, nil
 	}
-	return s.catalog.build(id)
+	b, err := s.catalog.build(id)
+	if errors.Is(err, errSeal) {
+		s.quarantineEntry(err)
+		return nil, nil
+	}
+	return b, err
 }
 
 // Flush ends every open epoch into blocks and returns when they are durable.

@@ -48,7 +48,7 @@ func (s *Server) newEcho() (*echo.Echo, error) {
 func incompressible(c echo.Context) bool {
 	r := c.Request()
 	p := r.URL.Path
-	return r.Method != http.MethodGet || r.Header.Get("Range") != "" || p == "/api/v1/profile" || p == "/metrics" || strings.HasPrefix(p, pprofPath)
+	return r.Method != http.MethodGet || r.Header.Get("Range") != "" || p == "/api/v1/profile" || p == "/api/v1/admin/backup" || p == "/metrics" || strings.HasPrefix(p, pprofPath)
 }
 
 // outermost surrounds every request: id, headers, checks, panics, log,

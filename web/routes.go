@@ -40,6 +40,10 @@ func (s *Server) apiRoutes() []route {
 		{get, "/api/v1/targets", ScopeRead, s.getTargets},
 		{post, "/api/v1/targets/profile", ScopeRead, s.profileTarget},
 
+		{post, "/api/v1/admin/check", ScopeAdmin, s.adminCheck},
+		{get, "/api/v1/admin/backup", ScopeAdmin, s.adminBackup},
+		{post, "/api/v1/admin/backup", ScopeAdmin, s.adminBackup},
+
 		{post, "/login", ScopeNone, s.login},
 		{post, "/logout", ScopeNone, s.logout},
 

@@ -29,6 +29,7 @@ import (
 type world struct {
 	t      testing.TB
 	url    string // http://127.0.0.1:port
+	dir    string // of the store
 	store  *store.Store
 	fleet  *ingest.Fleet
 	server *web.Server
@@ -66,6 +67,7 @@ func newWorldOn(t testing.TB, so store.Options, o web.Options) *world {
 	w := &world{t: t, log: &lines{}}
 	var err error
 	so.Dir = t.TempDir()
+	w.dir = so.Dir
 	w.store, err = store.Open(context.Background(), so)
 	if err != nil {
 		t.Fatal(err)

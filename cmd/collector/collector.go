@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -120,7 +119,7 @@ func newRegistry() (*prometheus.Registry, error) {
 
 func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry) error {
 	s, err := store.Open(ctx, store.Options{
-		Dir:        filepath.Join(c.o.Data, "store"),
+		Dir:        storeDir(c.o.Data),
 		Logger:     c.log,
 		Registerer: registry,
 		Epoch:      c.o.Epoch,
@@ -130,11 +129,20 @@ func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry
 		KeyBytes:   c.o.budget.keys,
 	})
 	if err != nil {
-		return fmt.Errorf("open the data in %s: %w", c.o.Data, err)
+		return openError(err, c.o.Data)
 	}
 	c.store = s
 	c.stops = append(c.stops, stop{"store", func(ctx context.Context) error { return within(ctx, s.Close) }})
 	return nil
+}
+
+// openError says what can be done about data that cannot be opened.
+func openError(err error, data string) error {
+	err = fmt.Errorf("open the data in %s: %w", data, err)
+	if errors.Is(err, store.ErrCatalog) {
+		return fmt.Errorf("%w; this makes it again: collector check -repair -data %s", err, data)
+	}
+	return err
 }
 
 func (c *collector) startWeb(registry *prometheus.Registry) error {
@@ -175,6 +183,7 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 		QueryTimeout: c.o.QueryTimeout,
 
 		BodyMemoryBytes: b.bodies,
+		MaxConnections:  b.connections,
 	})
 	if err != nil {
 		return usage(err)

@@ -29,8 +29,17 @@ func main() {
 // run is the whole program. It returns when ctx has ended and everything has
 // stopped, or when the collector cannot start or go on.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "token" {
-		return runToken(args[1:], stdout)
+	if len(args) > 0 {
+		switch args[0] {
+		case "token":
+			return runToken(args[1:], stdout)
+		case "check":
+			return runCheck(ctx, args[1:], stdout, stderr)
+		case "backup":
+			return runBackup(ctx, args[1:], stdout, stderr)
+		case "restore":
+			return runRestore(ctx, args[1:], stdout, stderr)
+		}
 	}
 	o, done, err := parse(args, os.Environ(), stdout)
 	if done || err != nil {

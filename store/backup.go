@@ -1,0 +1,245 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/goinquest/inquest"
+)
+
+// A backup is the store's blocks, its catalog, and a manifest that is written
+// last. It has no log: epochs are ended first, so that everything that was
+// acknowledged before the backup began is in blocks.
+//
+// The catalog is copied in one transaction, in which its blocks are held. So a
+// block that is merged, rolled up or deleted meanwhile stays until it is
+// copied, and what it became is not in this catalog: every profile is in the
+// backup once.
+
+// manifestVersion is raised when a backup could be misread.
+const manifestVersion = 1
+
+// manifestFile is the name of the manifest in a backup.
+const manifestFile = "manifest.json"
+
+// maxManifestBytes bounds what is read of one.
+const maxManifestBytes = 1 << 28
+
+// Manifest says what a backup is.
+type Manifest struct {
+	Version  int       `json:"version"`
+	Created  time.Time `json:"created"`  // what was acknowledged before is in the backup
+	Catalog  string    `json:"catalog"`  // name of the file that becomes catalog.db
+	Blocks   int       `json:"blocks"`   // files of blocks
+	Profiles int64     `json:"profiles"` // in them
+	Bytes    int64     `json:"bytes"`    // of all files
+	// Missing names blocks that the catalog lists and that had no file.
+	Missing []string       `json:"missing,omitempty"`
+	Files   []ManifestFile `json:"files"`
+}
+
+// ManifestFile is one file of a backup.
+type ManifestFile struct {
+	Name   string `json:"name"` // blocks/ID.blk, catalog-TIME.db
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // hex
+}
+
+// backupTarget takes the files of a backup.
+type backupTarget interface {
+	// has says whether an earlier backup left a block there, and its checksum,
+	// which may be "" if whoever reads the manifest knows it.
+	has(name string, size int64) (sum string, ok bool)
+	// link makes the file at path part of the backup without copying it, if that
+	// is possible.
+	link(name, path string) bool
+	// put takes a file of exactly that size.
+	put(name string, size int64, r io.Reader) error
+	// finish takes the manifest, whose files have all been put.
+	finish(m *Manifest) error
+}
+
+// BackupProgress says how far a backup or a restore is.
+type BackupProgress struct {
+	What        string
+	Done, Total int64 // bytes
+}
+
+// backup copies the store to a target. One runs at a time; ErrBusy says that
+// there is one.
+func (s *Store) backup(ctx context.Context, to backupTarget, progress func(BackupProgress)) (*Manifest, error) {
+	if !s.backingUp.TryLock() {
+		return nil, inquest.Errorf(inquest.ErrBusy, "another backup is under way")
+	}
+	defer s.backingUp.Unlock()
+	if err := s.Ready(); err != nil {
+		return nil, err
+	}
+	m := &Manifest{Version: manifestVersion, Created: s.o.Now().UTC()}
+	m.Catalog = "catalog-" + m.Created.Format("20060102T150405.000000000Z") + ".db"
+	if err := s.Flush(ctx); err != nil {
+		return nil, fmt.Errorf("back up: end epochs: %w", err)
+	}
+	snap, err := s.freeze(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("back up: %w", err)
+	}
+	defer snap.close()
+	b := &backupRun{s: s, ctx: ctx, to: to, m: m, progress: progress, total: snap.size}
+	for _, held := range snap.blocks {
+		b.total += held.info.size
+	}
+	for i, held := range snap.blocks {
+		if err := b.block(held.info.id); err != nil {
+			return nil, fmt.Errorf("back up %s: %w", blockFile(held.info.id), err)
+		}
+		m.Profiles += held.info.profiles
+		snap.release(i)
+	}
+	for _, id := range snap.unread {
+		if err := b.block(id); err != nil {
+			return nil, fmt.Errorf("back up %s: %w", blockFile(id), err)
+		}
+	}
+	if err := b.file(m.Catalog, snap.size, io.NewSectionReader(snap.catalog, 0, snap.size)); err != nil {
+		return nil, fmt.Errorf("back up catalog: %w", err)
+	}
+	if err := to.finish(m); err != nil {
+		return nil, fmt.Errorf("back up: %w", err)
+	}
+	return m, nil
+}
+
+// backupRun is one backup under way.
+type backupRun struct {
+	s        *Store
+	ctx      context.Context
+	to       backupTarget
+	m        *Manifest
+	progress func(BackupProgress)
+	total    int64
+}
+
+// block adds the file of a block.
+func (b *backupRun) block(id string) error {
+	name := blockFile(id)
+	blob, err := b.s.blobs.Open(id)
+	if errors.Is(err, os.ErrNotExist) {
+		b.m.Missing = append(b.m.Missing, id)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	size, err := blob.Size()
+	if err != nil {
+		return err
+	}
+	b.m.Blocks++
+	if sum, ok := b.to.has(name, size); ok {
+		b.add(name, size, sum)
+		return nil
+	}
+	r := io.NewSectionReader(blob, 0, size)
+	if !b.to.link(name, b.s.blobs.path(id)) {
+		return b.file(name, size, r)
+	}
+	sum, err := hashOf(&stoppableReader{b.ctx, r})
+	if err == nil {
+		b.add(name, size, sum)
+	}
+	return err
+}
+
+// file adds a file of a size.
+func (b *backupRun) file(name string, size int64, r io.Reader) error {
+	sum := sha256.New()
+	if err := b.to.put(name, size, io.TeeReader(&stoppableReader{b.ctx, r}, sum)); err != nil {
+		return err
+	}
+	b.add(name, size, hex.EncodeToString(sum.Sum(nil)))
+	return nil
+}
+
+func (b *backupRun) add(name string, size int64, sum string) {
+	b.m.Files = append(b.m.Files, ManifestFile{name, size, sum})
+	b.m.Bytes += size
+	if b.progress != nil {
+		b.progress(BackupProgress{What: name, Done: b.m.Bytes, Total: max(b.total, b.m.Bytes)})
+	}
+}
+
+// stoppableReader is a reader that fails once ctx has ended.
+type stoppableReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (s *stoppableReader) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.r.Read(p)
+}
+
+func hashOf(r io.Reader) (string, error) {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// errBackup is what reading a backup fails with that cannot be used.
+func errBackup(format string, args ...any) error {
+	return inquest.Errorf(inquest.ErrInvalid, "the backup cannot be used: "+format, args...)
+}
+
+// backupName is what files of a backup are called.
+var backupName = regexp.MustCompile(`^(blocks/[0-9a-f]{1,16}-[0-9a-f]{12}\.blk|catalog-[0-9TZ.]{1,40}\.db)$`)
+
+// readManifest reads a manifest and checks that it can be believed. Checksums
+// it does not have are those of known.
+func readManifest(raw []byte, known map[string]ManifestFile) (*Manifest, error) {
+	m := &Manifest{}
+	if err := json.Unmarshal(raw, m); err != nil {
+		return nil, errBackup("%s: %w", manifestFile, err)
+	}
+	if m.Version != manifestVersion {
+		return nil, errBackup("%s: %w %d, this one reads %d", manifestFile, errVersion, m.Version, manifestVersion)
+	}
+	seen := map[string]bool{}
+	for i := range m.Files {
+		f := &m.Files[i]
+		if f.SHA256 == "" && known[f.Name].Bytes == f.Bytes {
+			f.SHA256 = known[f.Name].SHA256
+		}
+		sum, err := hex.DecodeString(f.SHA256)
+		if !backupName.MatchString(f.Name) || seen[f.Name] || f.Bytes < 0 || err != nil || len(sum) != sha256.Size {
+			return nil, errBackup("%s: entry %d, of %.80q, is wrong", manifestFile, i, f.Name)
+		}
+		seen[f.Name] = true
+	}
+	if !seen[m.Catalog] || strings.Contains(m.Catalog, "/") {
+		return nil, errBackup("%s: it names no catalog", manifestFile)
+	}
+	return m, nil
+}
+
+func (m *Manifest) write() ([]byte, error) {
+	raw, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(raw, '\n'), nil
+}

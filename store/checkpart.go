@@ -1,0 +1,324 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// blockWalk reads the parts of a block and gathers what its keys must be.
+//
+// What it decodes are sections of profiles (Raw, no digests). Of everything
+// else, and of streams whose id it does not know, it verifies the checksums.
+type blockWalk struct {
+	r    *blockReader
+	list *blockListing
+	out  *checkedBlock
+
+	keyed  []storedKey // of all rows that could be read; without hashes
+	shape  shape
+	column columnReader
+	sums   []int64
+}
+
+// maxPartProblems bounds what is reported of one part: it is lost by the
+// first already.
+const maxPartProblems = 5
+
+// partWalk is one part being read.
+type partWalk struct {
+	*blockWalk
+	index int
+	info  *partInfo
+	dir   *partDirectory
+	t     tables
+	deep  bool
+	errs  []error
+}
+
+// fail notes what is wrong with a piece of the part.
+func (w *partWalk) fail(err error, format string, args ...any) {
+	if err != nil {
+		w.errs = append(w.errs, fmt.Errorf(format+": %w", append(args, err)...))
+	}
+}
+
+func (b *blockWalk) part(i int) {
+	w := &partWalk{blockWalk: b, index: i, info: &b.list.parts[i], deep: b.r.c.o.Deep}
+	key := fmt.Sprintf("%s/%d", b.r.id, i)
+	_, known := b.r.c.content.marks[key]
+	// What was wrong may lie behind a checksum that is right.
+	w.deep = w.deep || known
+	from := len(b.keyed)
+	w.read()
+	if len(w.errs) == 0 {
+		for j := range w.info.sections {
+			if w.info.sections[j].resolution == Raw {
+				b.r.c.report.Profiles += int64(w.info.sections[j].profiles)
+			}
+		}
+		return
+	}
+	b.keyed = b.keyed[:from]
+	b.out.parts[i] = true
+	w.report(key, known)
+}
+
+// report reports a damaged part: what is lost with the first problem.
+func (w *partWalk) report(key string, known bool) {
+	c := w.r.c
+	p := CheckProblem{
+		Where: fmt.Sprintf("%s part %d", blockFile(w.r.id), w.index), What: w.errs[0].Error(), Known: known,
+		Lost: w.loss(), Repair: "the part is left out of answers; the file stays",
+	}
+	if known {
+		p.Repair = ""
+		c.problem(p)
+		return
+	}
+	n := c.problem(p)
+	c.mark(n, key, w.errs[0])
+	for i, err := range w.errs[1:] {
+		p := CheckProblem{Where: p.Where, What: err.Error(), Repair: p.Repair}
+		if i+2 == maxPartProblems && len(w.errs) > maxPartProblems {
+			p.What = fmt.Sprintf("%d more pieces are damaged", len(w.errs)-maxPartProblems+1)
+		}
+		c.mark(c.problem(p), key, w.errs[0])
+		if i+2 == maxPartProblems {
+			break
+		}
+	}
+}
+
+// loss is what a part holds.
+func (w *partWalk) loss() *CheckLoss {
+	l := &CheckLoss{Rollups: w.list.level == levelRollup}
+	if w.info.service != "" {
+		l.Services = []string{w.info.service}
+	}
+	for i := range w.info.sections {
+		s := &w.info.sections[i]
+		if s.resolution == Raw {
+			l.Profiles += int64(s.profiles)
+		}
+		if from := unixTime(s.from); i == 0 || from.Before(l.From) {
+			l.From = from
+		}
+		if until := unixTime(s.until); i == 0 || until.After(l.Until) {
+			l.Until = until
+		}
+	}
+	return l
+}
+
+func (w *partWalk) read() {
+	w.r.use(&w.info.directory)
+	raw, err := w.r.load(&w.info.directory)
+	if err == nil {
+		w.dir, err = readPartDirectory(raw)
+	}
+	if err == nil && len(w.dir.sections) != len(w.info.sections) {
+		err = errDirectory
+	}
+	if err != nil {
+		w.fail(err, "directory at byte %d", w.info.directory.offset)
+		return
+	}
+	profiles := slices.ContainsFunc(w.info.sections, func(s sectionInfo) bool { return s.resolution == Raw && !s.digest })
+	w.dictionary(profiles)
+	decode := len(w.errs) == 0
+	for i, groups := range w.dir.sections {
+		w.section(i, groups, decode)
+	}
+}
+
+// dictionary verifies the dictionary's streams; of parts with profiles it
+// decodes what rows need, and everything if the check is deep.
+func (w *partWalk) dictionary(profiles bool) {
+	need := map[uint8]bool{}
+	if profiles {
+		need[secMeta] = true
+		for _, id := range [...]uint8{
+			secNames, secFuncTree, secSeriesNode, secLabelText, secLabelSets,
+			secStrings, secFunctions, secMappings, secLocations, secStacks, secSeriesLeaf,
+		} {
+			need[id] = w.deep
+		}
+	}
+	raw := map[uint8][]byte{}
+	for i := range w.dir.streams {
+		s := &w.dir.streams[i]
+		w.r.use(s)
+		var err error
+		if need[s.id] {
+			raw[s.id], err = w.r.load(s)
+		} else {
+			err = w.r.sum(s)
+		}
+		w.fail(err, "dictionary stream %d at byte %d", s.id, s.offset)
+	}
+	if !profiles || len(w.errs) > 0 {
+		return
+	}
+	for _, s := range [...]struct {
+		what string
+		read func() error
+		ids  []uint8
+	}{
+		{"tables of rows", func() error { return readMeta(&w.t, raw[secMeta]) }, []uint8{secMeta}},
+		{"function-level tree", func() error {
+			return readCore(&w.t, raw[secNames], raw[secFuncTree], raw[secSeriesNode])
+		}, []uint8{secNames, secFuncTree, secSeriesNode}},
+		{"sample labels", func() error { return readLabels(&w.t, raw[secLabelText], raw[secLabelSets]) }, []uint8{secLabelText, secLabelSets}},
+		{"strings to stacks", func() error {
+			return readDetail(&w.t, func(id uint8) ([]byte, error) { return raw[id], nil })
+		}, []uint8{secStrings, secFunctions, secMappings, secLocations, secStacks, secSeriesLeaf}},
+	} {
+		for _, id := range s.ids {
+			if w.dir.stream(id) == nil {
+				w.fail(errors.New("is missing"), "dictionary stream %d", id)
+				return
+			}
+		}
+		if need[s.ids[0]] {
+			w.fail(s.read(), "dictionary, %s", s.what)
+		}
+	}
+}
+
+// section reads the groups of a section. Without the dictionary rows cannot
+// be decoded.
+func (w *partWalk) section(i int, groups []*group, decode bool) {
+	info := &w.info.sections[i]
+	decode = decode && info.resolution == Raw && !info.digest
+	n, from, until := 0, int64(0), int64(0)
+	for j, g := range groups {
+		if w.r.c.ctx.Err() != nil {
+			return
+		}
+		where := fmt.Sprintf("section %d (%s) group %d", i, info.kind, j)
+		if decode {
+			w.group(g, i, n, where)
+		} else {
+			w.checksums(g, where)
+		}
+		if j == 0 {
+			from, until = g.from, g.until
+		}
+		n, from, until = n+g.rows, min(from, g.from), max(until, g.until)
+	}
+	if n != info.profiles || n > 0 && (from != info.from || until != info.until) {
+		w.fail(errors.New("the groups have others"), "section %d (%s) of %d rows from %s to %s", i, info.kind, info.profiles, unixTime(info.from), unixTime(info.until))
+	}
+}
+
+// checksums verifies the checksums of a group's streams.
+func (w *partWalk) checksums(g *group, where string) {
+	for i := range g.streams {
+		w.r.use(&g.streams[i])
+		w.fail(w.r.sum(&g.streams[i]), "%s stream %d at byte %d", where, g.streams[i].id, g.streams[i].offset)
+	}
+}
+
+// group reads a group of profiles, whose first row is number first of the
+// section.
+func (w *partWalk) group(g *group, section, first int, where string) {
+	cols := len(w.info.sections[section].sampleTypes)
+	known := func(id uint8) bool {
+		return w.deep && (id <= streamSizes || id >= streamColumn && int(id) < streamColumn+cols*streamsPerColumn) || id == streamRows
+	}
+	raw := map[uint8][]byte{}
+	before := len(w.errs)
+	for i := range g.streams {
+		s := &g.streams[i]
+		w.r.use(s)
+		var err error
+		if known(s.id) {
+			raw[s.id], err = w.r.load(s)
+		} else {
+			err = w.r.sum(s)
+		}
+		w.fail(err, "%s stream %d at byte %d", where, s.id, s.offset)
+	}
+	if len(w.errs) > before {
+		return
+	}
+	for _, id := range [...]uint8{streamRows, streamSeries} {
+		if g.stream(id) == nil {
+			w.fail(errors.New("is missing"), "%s stream %d", where, id)
+			return
+		}
+	}
+	rows, err := readRows(raw[streamRows], g.rows, cols, rowLimits{len(w.t.metaSets), len(w.t.processes), len(w.t.forms)})
+	if err == nil {
+		err = checkRows(rows, g)
+	}
+	if err != nil {
+		w.fail(err, "%s, rows", where)
+		return
+	}
+	for i := range rows {
+		w.keyed = append(w.keyed, storedKey{key: rows[i].key, part: uint32(w.index), section: uint32(section), row: uint32(first + i)})
+	}
+	if w.deep {
+		w.values(g, raw, rows, cols, where)
+	}
+}
+
+// checkRows compares rows with what the directory says of their group.
+func checkRows(rows []row, g *group) error {
+	samples := int64(0)
+	for i := range rows {
+		samples += int64(rows[i].samples)
+		if rows[i].start < g.from || rows[i].start > g.until {
+			return fmt.Errorf("row %d starts outside the group's time", i)
+		}
+	}
+	if samples != g.samples {
+		return fmt.Errorf("%d samples, the group has %d", samples, g.samples)
+	}
+	return nil
+}
+
+// values decodes every value of a group: each row's must add up to its totals.
+func (w *partWalk) values(g *group, raw map[uint8][]byte, rows []row, cols int, where string) {
+	s := &w.shape
+	if err := s.read(raw[streamSeries], g.rows, len(w.t.series)); err != nil {
+		w.fail(err, "%s, series", where)
+		return
+	}
+	w.sums = resize(w.sums, g.rows)
+	clear(w.sums)
+	s.each(func(_, row int, _ uint32) { w.sums[row]++ })
+	for i := range rows {
+		if w.sums[i] != int64(rows[i].samples) {
+			w.fail(fmt.Errorf("%d samples, want %d", w.sums[i], rows[i].samples), "%s row %d", where, i)
+			return
+		}
+	}
+	get := func(id uint8) ([]byte, error) {
+		b, ok := raw[id]
+		if !ok {
+			return nil, fmt.Errorf("stream %d is missing", id)
+		}
+		return b, nil
+	}
+	for c := range cols {
+		vals, err := w.column.read(get, s, c)
+		if err == nil && len(vals) != s.n {
+			err = errGroup
+		}
+		if err != nil {
+			w.fail(err, "%s column %d", where, c)
+			continue
+		}
+		clear(w.sums)
+		s.each(func(k, row int, _ uint32) { w.sums[row] += vals[k] })
+		for i := range rows {
+			if w.sums[i] != rows[i].totals[c] {
+				w.fail(fmt.Errorf("values add up to %d, the row says %d", w.sums[i], rows[i].totals[c]), "%s row %d column %d", where, i, c)
+				break
+			}
+		}
+	}
+}
