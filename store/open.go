@@ -172,8 +172,12 @@ func (s *Store) loadBlockKeys(ctx context.Context) error {
 		if b.info.created < oldest {
 			continue
 		}
+		var raw []byte
 		b.acquire()
-		raw, err := b.read(s.pk, &b.info.keyList)
+		err := s.patiently(ctx, func() (err error) {
+			raw, err = b.read(s.pk, &b.info.keyList)
+			return err
+		})
 		b.release()
 		var runs *keyRuns
 		if err == nil {

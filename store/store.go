@@ -145,6 +145,7 @@ type Store struct {
 	blocks    []*block
 	index     *blockIndex       // of blocks
 	damaged   map[string]string // block, or block "/" part → reason
+	failing   map[string]bool   // keys of damaged that are not in the catalog: the disk failed, which may pass
 	lostLog   []string
 	closed    bool
 }
@@ -168,7 +169,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
 		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 3), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
-		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{},
+		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{}, failing: map[string]bool{},
 	}
 	s.baselines = newBaselines(s.memory)
 	s.keys = newKeyIndex(o.KeyAge, o.KeyBytes, s.keysForgotten)
