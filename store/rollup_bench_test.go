@@ -23,7 +23,10 @@ func fillSimulated(tb testing.TB, s *store.Store, minutes int, o simulated.Optio
 	tb.Helper()
 	ctx := context.Background()
 	o.From = t0
-	f := simulated.New(o)
+	f, err := simulated.New(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	d := profile.NewDecoder(profile.Limits{})
 	perMinute := max(o.Services, 1) * 4 * 2
 	for i := range minutes * perMinute {
