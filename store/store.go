@@ -54,7 +54,7 @@ type Options struct {
 	RollupDelay  time.Duration
 	MinFreeBytes int64         // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
 	MergeAge     time.Duration // after which blocks are merged though they are few; default 4 h
-	MergeBytes   int64         // of memory of the dictionary of a merged part; default 64 MiB
+	MergeBytes   int64         // of memory for making blocks of blocks: of the dictionary of a merged part; default 64 MiB
 	// KeeperBytesPerSecond is how much background jobs read and write at most;
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
