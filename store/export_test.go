@@ -25,6 +25,9 @@ type FaultyFiles struct {
 	Faults   atomic.Int64
 }
 
+// WithRollMemory bounds what cells that are being rolled up take.
+func WithRollMemory(n int64) func(*Options) { return func(o *Options) { o.rollBytes = n } }
+
 // WithFiles makes a store use f.
 func WithFiles(f *FaultyFiles) func(*Options) { return func(o *Options) { o.files = f } }
 
@@ -442,4 +445,11 @@ func RollupSizes(tb testing.TB, s *Store) map[string]int64 {
 		}
 	}
 	return out
+}
+
+// RollupDue is how many blocks would be rolled up now.
+func RollupDue(s *Store) int {
+	batch := s.rollupBatch()
+	releaseAll(batch)
+	return len(batch)
 }

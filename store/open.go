@@ -102,6 +102,7 @@ func (s *Store) rebuildCatalog() error {
 		return err
 	}
 	run := uint64(0)
+	infos, lists := map[string]*blockInfo{}, map[string]*blockListing{}
 	for _, name := range names {
 		info, list, err := s.inspect(name)
 		if err != nil {
@@ -110,6 +111,11 @@ func (s *Store) rebuildCatalog() error {
 			}
 			continue
 		}
+		infos[name], lists[name] = info, list
+	}
+	dropReplaced(infos, lists)
+	for name, list := range lists {
+		info := infos[name] // nil: replaced, but its epochs are closed all the same
 		if err := s.catalog.addBlock(info, list.epochs, nil, math.MaxInt64, 0); err != nil {
 			return err
 		}
@@ -125,6 +131,26 @@ func (s *Store) rebuildCatalog() error {
 		s.o.Logger.Warn("catalog was lost and is made again from the blocks", "blocks", len(names))
 	}
 	return nil
+}
+
+// dropReplaced leaves out blocks that others were made of, and marks those
+// whose profiles are in rollups: a merged block is if its sources were.
+func dropReplaced(infos map[string]*blockInfo, lists map[string]*blockListing) {
+	rolled := map[string]bool{}
+	for _, l := range lists {
+		for _, id := range l.sources {
+			of := infos[id]
+			if l.level == levelRollup {
+				rolled[id] = rolled[id] || of == nil || of.level != levelRollup
+			}
+			if l.level != levelRollup || of != nil && of.level == levelRollup {
+				delete(infos, id)
+			}
+		}
+	}
+	for id, info := range infos {
+		info.rolled = info.level != levelRollup && (rolled[id] || slices.ContainsFunc(lists[id].sources, func(of string) bool { return rolled[of] }))
+	}
 }
 
 // inspect reads what a block says of itself.

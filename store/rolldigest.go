@@ -41,12 +41,9 @@ type procCells struct {
 	free  []*procCell
 	flush func(c *procCell) error
 
-	sums  [][]int64 // [column][node]; zero between two uses
+	sums  []int64 // [node*columns + column]; zero between two uses
 	marks bitset
 }
-
-// digestBytes is the bound on open digests.
-const digestBytes = 24 << 20
 
 // compactFrom is how many entries a cell has at least when they are added up.
 const compactFrom = 2048
@@ -114,19 +111,15 @@ func (p *procCells) close(n int) error {
 // gather adds the entries of a cell up in p.sums; marks says where.
 func (p *procCells) gather(c *procCell) {
 	p.marks.fit(len(p.d.funcUp))
-	for len(p.sums) < len(c.vals) {
-		p.sums = append(p.sums, nil)
-	}
-	for i := range p.sums {
-		p.sums[i] = grown(p.sums[i], len(p.d.funcUp))
-	}
+	cols := len(c.vals)
+	p.sums = grown(p.sums, cols*len(p.d.funcUp))
 	for _, n := range c.node {
 		p.marks.add(n)
 	}
+	sums := p.sums
 	for i, vals := range c.vals {
-		sums := p.sums[i]
 		for k, n := range c.node {
-			sums[n] += vals[k]
+			sums[int(n)*cols+i] += vals[k]
 		}
 	}
 }
@@ -145,11 +138,13 @@ func (p *procCells) compact(c *procCell) {
 	before := len(c.node)
 	c.node = c.node[:0]
 	p.marks.each(func(n uint32) { c.node = append(c.node, n) })
+	cols := len(c.vals)
 	for i := range c.vals {
 		c.vals[i] = c.vals[i][:0]
 		for _, n := range c.node {
-			c.vals[i] = append(c.vals[i], p.sums[i][n])
-			p.sums[i][n] = 0
+			at := int(n)*cols + i
+			c.vals[i] = append(c.vals[i], p.sums[at])
+			p.sums[at] = 0
 		}
 	}
 	clear(p.marks)
@@ -161,9 +156,8 @@ func (p *procCells) compact(c *procCell) {
 // between two uses.
 type digester struct {
 	d     *rollDict
-	outer []bool // by node: no caller of it has its name
-	self  [][]int64
-	cum   [][]int64 // [column][name]
+	outer []bool  // by node: no caller of it has its name
+	sums  []int64 // [(name*columns + column)*2]: self, then cum
 	names bitset
 }
 
@@ -184,17 +178,11 @@ func (x *digester) digest(p *procCells, c *procCell) *digest {
 	x.callers()
 	p.gather(c)
 	cols := len(c.vals)
-	for len(x.self) < cols {
-		x.self, x.cum = append(x.self, nil), append(x.cum, nil)
-	}
-	for i := range x.self {
-		x.self[i], x.cum[i] = grown(x.self[i], len(x.d.names)), grown(x.cum[i], len(x.d.names))
-	}
+	x.sums = grown(x.sums, 2*cols*len(x.d.names))
 	x.names.fit(len(x.d.names))
 	for i := range cols { // what is at a node, before what is below it comes along
-		self, sums := x.self[i], p.sums[i]
 		p.marks.each(func(n uint32) {
-			self[x.d.funcName[n]] += sums[n]
+			x.sums[2*(int(x.d.funcName[n])*cols+i)] += p.sums[int(n)*cols+i]
 		})
 	}
 	x.climb(p, cols)
@@ -204,27 +192,33 @@ func (x *digester) digest(p *procCells, c *procCell) *digest {
 // climb adds every node's sum to its caller's, from the leaves on: callers have
 // lower numbers. It leaves sums and marks empty.
 func (x *digester) climb(p *procCells, cols int) {
-	up, name := x.d.funcUp, x.d.funcName
-	sums := p.sums[:cols]
-	for w := len(p.marks) - 1; w >= 0; w-- {
-		for p.marks[w] != 0 {
-			bit := 63 - bits.LeadingZeros64(p.marks[w])
-			p.marks[w] &^= 1 << bit
-			n := uint32(w<<6 + bit)
-			if n > 0 {
-				p.marks.add(uint32(up[n]))
+	up, name, outer := x.d.funcUp, x.d.funcName, x.outer
+	marks, sums, names := p.marks, p.sums, x.names
+	for w := len(marks) - 1; w >= 0; w-- {
+		for marks[w] != 0 {
+			bit := 63 - bits.LeadingZeros64(marks[w])
+			marks[w] &^= 1 << bit
+			n := w<<6 + bit
+			own := sums[n*cols:][:cols]
+			if n == 0 {
+				clear(own)
+				names.add(0)
+				continue
 			}
-			x.names.add(name[n])
-			for i := range sums {
-				v := sums[i][n]
-				sums[i][n] = 0
-				if n > 0 {
-					sums[i][up[n]] += v
-				}
-				if x.outer[n] {
-					x.cum[i][name[n]] += v
+			above := int(up[n])
+			marks.add(uint32(above))
+			names.add(name[n])
+			to := sums[above*cols:][:cols]
+			for i, v := range own {
+				to[i] += v
+			}
+			if outer[n] {
+				cum := x.sums[2*cols*int(name[n]):]
+				for i, v := range own {
+					cum[2*i+1] += v
 				}
 			}
+			clear(own)
 		}
 	}
 }
@@ -235,21 +229,23 @@ func (x *digester) cut(c *procCell) *digest {
 	out := &digest{self: make([][]int64, cols), cum: make([][]int64, cols)}
 	x.names.each(func(n uint32) {
 		keep := false
-		for i := range cols {
-			keep = keep || weighty(x.self[i][n], c.totals[i]) || weighty(x.cum[i][n], c.totals[i])
+		for i, v := range x.sums[2*cols*int(n):][:2*cols] {
+			keep = keep || weighty(v, c.totals[i/2])
 		}
 		if keep && n > 0 {
 			out.name = append(out.name, n)
 		}
 	})
+	all := make([]int64, 2*cols*len(out.name))
 	for i := range cols {
-		out.self[i], out.cum[i] = make([]int64, len(out.name)), make([]int64, len(out.name))
+		out.self[i], all = all[:len(out.name):len(out.name)], all[len(out.name):]
+		out.cum[i], all = all[:len(out.name):len(out.name)], all[len(out.name):]
 		for k, n := range out.name {
-			out.self[i][k], out.cum[i][k] = x.self[i][n], x.cum[i][n]
+			at := 2 * (int(n)*cols + i)
+			out.self[i][k], out.cum[i][k] = x.sums[at], x.sums[at+1]
 		}
-		self, cum := x.self[i], x.cum[i]
-		x.names.each(func(n uint32) { self[n], cum[n] = 0, 0 })
 	}
+	x.names.each(func(n uint32) { clear(x.sums[2*cols*int(n):][:2*cols]) })
 	clear(x.names)
 	return out
 }

@@ -6,9 +6,6 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// rollerBytes is the bound on open cells of each resolution.
-const rollerBytes = 16 << 20
-
 // rollKeep says what a rollup block is to have: by resolution, its rows; at
 // Raw, digests.
 type rollKeep [Day + 1]bool
@@ -51,11 +48,11 @@ func newRoller(w *rollWriter, service string, keep rollKeep) *roller {
 	}
 	for res := FiveMinutes; res <= Day; res++ {
 		r.pools[res] = &cellPool{
-			length: int64(res.Duration()), max: rollerBytes, d: p.dict, open: map[cellKey]*cell{},
+			length: int64(res.Duration()), max: w.s.o.rollBytes, d: p.dict, open: map[cellKey]*cell{},
 			flush: func(c *cell) error { return r.flush(res, c) },
 		}
 	}
-	r.procs = &procCells{max: digestBytes, d: p.dict, open: map[procKey]*procCell{}, flush: r.flushDigest}
+	r.procs = &procCells{max: w.s.o.rollBytes, d: p.dict, open: map[procKey]*procCell{}, flush: r.flushDigest}
 	r.maker.d = p.dict
 	return r
 }

@@ -52,7 +52,8 @@ type Options struct {
 	RollupDelay  time.Duration
 	MinFreeBytes int64 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
 
-	files fileOps // tests put one in that fails
+	files     fileOps // tests put one in that fails
+	rollBytes int64   // of cells of one resolution, and of digests, that are being rolled up
 }
 
 func (o *Options) setDefaults() {
@@ -70,6 +71,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.KeyAge, 25*time.Hour)
 	setDefault(&o.RollupDelay, 2*time.Minute)
 	setDefault(&o.MinFreeBytes, 64<<20)
+	setDefault(&o.rollBytes, 16<<20)
 	if o.files == nil {
 		o.files = osFiles{}
 	}
