@@ -45,6 +45,9 @@ type procCells struct {
 	marks bitset
 }
 
+// maxFreeDigests is how many of them wait for another use.
+const maxFreeDigests = 256
+
 // compactFrom is how many entries a cell has at least when they are added up.
 const compactFrom = 2048
 
@@ -101,7 +104,7 @@ func (p *procCells) close(n int) error {
 			vals[i] = vals[i][:0]
 		}
 		*c = procCell{node: node, vals: vals, totals: totals}
-		if len(p.free) < groupRows {
+		if len(p.free) < maxFreeDigests {
 			p.free = append(p.free, c)
 		}
 	}
@@ -156,20 +159,30 @@ func (p *procCells) compact(c *procCell) {
 // between two uses.
 type digester struct {
 	d     *rollDict
-	outer []bool  // by node: no caller of it has its name
+	nodes []treeNode
 	sums  []int64 // [(name*columns + column)*2]: self, then cum
 	names bitset
 }
 
-// callers extends outer to the nodes there are.
+// treeNode is a node of the function-level tree.
+type treeNode struct {
+	up, name uint32
+	outer    bool // no caller of it has its name
+}
+
+// callers extends nodes to those there are.
 func (x *digester) callers() {
 	up, name := x.d.funcUp, x.d.funcName
-	for n := len(x.outer); n < len(up); n++ {
-		outer := n > 0
+	for n := len(x.nodes); n < len(up); n++ {
+		if n == 0 {
+			x.nodes = append(x.nodes, treeNode{})
+			continue
+		}
+		outer := true
 		for at := up[n]; at > 0 && outer; at = up[at] {
 			outer = name[at] != name[n]
 		}
-		x.outer = append(x.outer, outer)
+		x.nodes = append(x.nodes, treeNode{uint32(up[n]), name[n], outer})
 	}
 }
 
@@ -180,11 +193,12 @@ func (x *digester) digest(p *procCells, c *procCell) *digest {
 	cols := len(c.vals)
 	x.sums = grown(x.sums, 2*cols*len(x.d.names))
 	x.names.fit(len(x.d.names))
-	for i := range cols { // what is at a node, before what is below it comes along
-		p.marks.each(func(n uint32) {
-			x.sums[2*(int(x.d.funcName[n])*cols+i)] += p.sums[int(n)*cols+i]
-		})
-	}
+	p.marks.each(func(n uint32) { // what is at a node, before what is below it comes along
+		to := x.sums[2*cols*int(x.nodes[n].name):]
+		for i, v := range p.sums[int(n)*cols:][:cols] {
+			to[2*i] += v
+		}
+	})
 	x.climb(p, cols)
 	return x.cut(c)
 }
@@ -192,7 +206,6 @@ func (x *digester) digest(p *procCells, c *procCell) *digest {
 // climb adds every node's sum to its caller's, from the leaves on: callers have
 // lower numbers. It leaves sums and marks empty.
 func (x *digester) climb(p *procCells, cols int) {
-	up, name, outer := x.d.funcUp, x.d.funcName, x.outer
 	marks, sums, names := p.marks, p.sums, x.names
 	for w := len(marks) - 1; w >= 0; w-- {
 		for marks[w] != 0 {
@@ -205,20 +218,17 @@ func (x *digester) climb(p *procCells, cols int) {
 				names.add(0)
 				continue
 			}
-			above := int(up[n])
-			marks.add(uint32(above))
-			names.add(name[n])
-			to := sums[above*cols:][:cols]
+			node := x.nodes[n]
+			marks.add(node.up)
+			names.add(node.name)
+			to, cum := sums[int(node.up)*cols:][:cols], x.sums[2*cols*int(node.name):][:2*cols]
 			for i, v := range own {
 				to[i] += v
-			}
-			if outer[n] {
-				cum := x.sums[2*cols*int(name[n]):]
-				for i, v := range own {
+				if node.outer {
 					cum[2*i+1] += v
 				}
+				own[i] = 0
 			}
-			clear(own)
 		}
 	}
 }
@@ -227,10 +237,14 @@ func (x *digester) climb(p *procCells, cols int) {
 func (x *digester) cut(c *procCell) *digest {
 	cols := len(c.vals)
 	out := &digest{self: make([][]int64, cols), cum: make([][]int64, cols)}
+	least := make([]uint64, cols)
+	for i, v := range c.totals {
+		least[i] = max(1, (magnitude(v)+digestShare-1)/digestShare)
+	}
 	x.names.each(func(n uint32) {
 		keep := false
 		for i, v := range x.sums[2*cols*int(n):][:2*cols] {
-			keep = keep || weighty(v, c.totals[i/2])
+			keep = keep || magnitude(v) >= least[i/2]
 		}
 		if keep && n > 0 {
 			out.name = append(out.name, n)
@@ -252,14 +266,6 @@ func (x *digester) cut(c *procCell) *digest {
 
 // digestShare is which part of a total is worth an entry: 1 in 2,000.
 const digestShare = 2000
-
-func weighty(v, total int64) bool {
-	if v == 0 {
-		return false
-	}
-	hi, lo := bits.Mul64(magnitude(v), digestShare)
-	return hi > 0 || lo >= magnitude(total)
-}
 
 // row is the row of a digest.
 func (c *procCell) row(d *digest) *row {

@@ -54,7 +54,23 @@ func newRoller(w *rollWriter, service string, keep rollKeep) *roller {
 	}
 	r.procs = &procCells{max: w.s.o.rollBytes, d: p.dict, open: map[procKey]*procCell{}, flush: r.flushDigest}
 	r.maker.d = p.dict
+	r.takeMemory(w.before)
+	w.before = r
 	return r
+}
+
+// takeMemory takes over the memory of another roller, which has finished.
+func (r *roller) takeMemory(old *roller) {
+	if old == nil {
+		return
+	}
+	for res := FiveMinutes; res <= Day; res++ {
+		r.pools[res].free = old.pools[res].free
+	}
+	r.procs.free, r.procs.sums, r.procs.marks = old.procs.free, old.procs.sums, old.procs.marks
+	r.maker.sums, r.maker.names, r.maker.nodes = old.maker.sums, old.maker.names, old.maker.nodes[:0]
+	r.nodes, r.column, r.vals, r.held = old.nodes, old.column, old.vals, old.held
+	r.row, r.node, r.cells, r.byRow = old.row, old.node, old.cells, old.byRow
 }
 
 // keepCell says which labels a cell's rows have.
