@@ -277,9 +277,8 @@ func TestRollupViews(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir(), func(o *store.Options) { o.RollupLabels = []string{"zone"} })
 	f := newOddFleet(t, 9, time.Hour)
-	var batch []*rolledProfile
 	for range 80 {
-		batch = append(batch, f.append(s))
+		f.append(s)
 	}
 	flush(t, s)
 	settle(t, s)

@@ -396,7 +396,7 @@ func testRollups(t *testing.T, seed uint64, whole bool, change ...func(*store.Op
 	var all []*rolledProfile
 	for phase := range 3 {
 		var batch []*rolledProfile
-		for i := range 90 {
+		for i := range 60 {
 			batch = append(batch, f.append(s))
 			if i%40 == 39 {
 				if err := s.Flush(ctx); err != nil {
