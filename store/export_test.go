@@ -28,6 +28,9 @@ type FaultyFiles struct {
 	Faults   atomic.Int64
 }
 
+// WithRollMemory bounds what cells that are being rolled up take.
+func WithRollMemory(n int64) func(*Options) { return func(o *Options) { o.rollBytes = n } }
+
 // WithFiles makes a store use f.
 func WithFiles(f *FaultyFiles) func(*Options) { return func(o *Options) { o.files = f } }
 
@@ -258,6 +261,68 @@ func DropRollups(ctx context.Context, s *Store, keep [Day + 1]bool) error {
 		releaseAll(list)
 	}
 	return errors.Join(errs...)
+}
+
+// RolledStreams makes streams for ReadRolled: of two rows with one column.
+func RolledStreams() (out [][5][]byte) {
+	pk := newPacker()
+	for _, sign := range []int64{1, -1} {
+		rows := []*row{
+			{totals: []int64{1000 * sign}, cell: &cellInfo{profiles: 2, observed: 5, samples: 9, processes: []uint32{0, 3}}},
+			{totals: []int64{70_000_000}, cell: &cellInfo{profiles: 1, truncated: 1}},
+		}
+		ds := []*digest{
+			{[]uint32{1, 4}, [][]int64{{300, 700 * sign}}, [][]int64{{1000 * sign, 700 * sign}}},
+			{[]uint32{1, 2, 9}, [][]int64{{0, 12_345_678, 0}}, [][]int64{{70_000_000, 12_345_678, 70_000_000}}},
+		}
+		var w digestWriter
+		g := w.group(pk, rows, ds, 1)
+		raw := func(id uint8) []byte {
+			b, err := unpackStream(pk, g.stream(id), g.stream(id).data)
+			if err != nil {
+				panic(err)
+			}
+			return b
+		}
+		out = append(out, [5][]byte{appendCells(nil, rows), raw(streamSeries), raw(columnStream(0, streamValues)), raw(columnStream(0, streamRest)), raw(columnStream(0, streamBits))})
+	}
+	return out
+}
+
+// ReadRolled reads streams of a group of a rollup, every column from the same.
+func ReadRolled(cells, shape, self, cums, bits []byte, rows, cols int) int64 {
+	list := make([]row, rows)
+	for i := range list {
+		list[i].totals = make([]int64, cols)
+		for c := range cols {
+			list[i].totals[c] = int64(i+1) * 1000
+		}
+	}
+	sum := int64(0)
+	if readCells(cells, list, 100) == nil {
+		for i := range list {
+			sum += int64(len(list[i].cell.processes))
+		}
+	}
+	if info, err := readFuncInfo(cells, len(cells)); err == nil {
+		sum += int64(len(info))
+	}
+	var r digestReader
+	err := r.read(func(id uint8) ([]byte, error) {
+		switch {
+		case id == streamSeries:
+			return shape, nil
+		case (id-streamColumn)%streamsPerColumn == streamValues:
+			return self, nil
+		case (id-streamColumn)%streamsPerColumn == streamRest:
+			return cums, nil
+		}
+		return bits, nil
+	}, list, cols, 1000)
+	for i := 0; i < rows && err == nil; i++ {
+		sum += int64(len(r.row(i, list[i].totals).Name))
+	}
+	return sum
 }
 
 // DictSections unpacks the dictionary of a block's first part, as ReadDict
@@ -554,4 +619,11 @@ func ReadPages(raw []byte) (entries int, err error) {
 	p = &catalogPages{r: bytes.NewReader(raw), entry: entry, broken: func(error) {}}
 	_ = p.read(int64(len(raw)))
 	return entries, err
+}
+
+// RollupDue is how many blocks would be rolled up now.
+func RollupDue(s *Store) int {
+	batch := s.rollupBatch()
+	releaseAll(batch)
+	return len(batch)
 }

@@ -59,8 +59,9 @@ type Options struct {
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
 
-	files fileOps    // tests put one in that fails
-	merge mergeSizes // tests make them small
+	files     fileOps    // tests put one in that fails
+	merge     mergeSizes // tests make them small
+	rollBytes int64      // of cells of one resolution, and of digests, that are being rolled up
 }
 
 func (o *Options) setDefaults() {
@@ -83,6 +84,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MergeAge, 4*time.Hour)
 	setDefault(&o.MergeBytes, 64<<20)
 	setDefault(&o.KeeperBytesPerSecond, 32<<20)
+	setDefault(&o.rollBytes, o.MergeBytes/4)
 	if o.merge == (mergeSizes{}) {
 		o.merge = defaultMergeSizes
 	}
