@@ -234,9 +234,9 @@ func TestBackupUnderLoad(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
-	rounds := 4
-	if testing.Short() {
-		rounds = 2
+	rounds := 3
+	if os.Getenv("INQUEST_LONG") != "" {
+		rounds = 30
 	}
 	for round := range rounds {
 		time.Sleep(100 * time.Millisecond)
@@ -385,7 +385,7 @@ func TestRestoreDamaged(t *testing.T) {
 
 // TestBackupKill ends a process with SIGKILL while it makes a backup, first in
 // a new directory, then in one that has a backup: what is there then is no
-// backup or a whole one.
+// backup or a whole one. INQUEST_LONG=1 does it more often.
 func TestBackupKill(t *testing.T) {
 	if dir := os.Getenv("INQUEST_TEST_BACKUP"); dir != "" {
 		s := open(t, os.Getenv("INQUEST_TEST_STORE"))
@@ -410,9 +410,9 @@ func TestBackupKill(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	kills := 20
-	if testing.Short() {
-		kills = 4
+	kills := 8
+	if os.Getenv("INQUEST_LONG") != "" {
+		kills = 200
 	}
 	whole := 0
 	for i := range kills {

@@ -139,7 +139,7 @@ func readFiles(tb testing.TB, dir string) map[string][]byte {
 
 // TestCheckFlip flips a byte at places spread over every file: the check finds
 // it and names the file, and a repair leaves a store that serves everything but
-// what it says is lost.
+// what it says is lost. INQUEST_LONG=1 flips more.
 func TestCheckFlip(t *testing.T) {
 	base, want := damageable(t)
 	entries := catalogEntries(t, base)
@@ -149,9 +149,9 @@ func TestCheckFlip(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			steps := 300
-			if testing.Short() {
-				steps = 50
+			steps := 160
+			if os.Getenv("INQUEST_LONG") != "" {
+				steps = 5000
 			}
 			step := max(1, len(good)/steps)
 			dir := copyDir(t, base)

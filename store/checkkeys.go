@@ -291,6 +291,14 @@ func (c *checker) superseded(id, source string) {
 		Where: blockFile(source), What: fmt.Sprintf("it is still listed beside %s, which was made of it: answers count its profiles twice", blockFile(id)),
 		Repair: gone + " goes",
 	})
-	c.fixEntry(n, func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucketBlocks)).Delete([]byte(gone)) })
+	c.fixEntry(n, func(tx *bbolt.Tx) error {
+		marks := tx.Bucket([]byte(bucketDamaged))
+		for i := wholeBlock; i < c.blocks[gone].n; i++ {
+			if err := marks.Delete([]byte(damageKey(&block{info: c.blocks[gone].row}, i))); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket([]byte(bucketBlocks)).Delete([]byte(gone))
+	})
 	c.remove = append(c.remove, fix{problem: -1, files: func() error { return c.blobs.Delete(gone) }})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -20,8 +21,8 @@ type Digest struct {
 
 // Digests calls each with the digest of every row of a section of digests. The
 // digest is valid during the call. The sum of Self is the row's total, exactly.
-// Single values are rounded, by at most a thousandth of themselves or a
-// 130,000th of the total, whichever is more; the rest makes up for it, so it
+// Single values are rounded, by at most a 512th of themselves or a 65,536th of
+// the total, whichever is more; the rest makes up for it, so it
 // may be below zero. Of the rest Cum is Self. Where pieces of a step came
 // together later, a function that one piece had not kept lacks what it had
 // there, at most 0.05 % of that piece.
@@ -62,8 +63,8 @@ func (p *Part) Digests(ctx context.Context, section int, each func(row int, d *D
 // How values of digests are rounded: to so many bits from the highest one of
 // the value on, and from that of the total on.
 const (
-	digestBits      = 10
-	digestTotalBits = 17
+	digestBits      = 9
+	digestTotalBits = 16
 )
 
 // dropped is how many low bits a value of the given bit length loses where
@@ -72,6 +73,9 @@ func dropped(length, total int) int { return max(length-digestBits, total-digest
 
 // rounded drops bits of a value.
 func rounded(u uint64, total int) uint64 {
+	if u > math.MaxInt64 {
+		u = math.MaxInt64 // the smallest number there is has no positive twin
+	}
 	drop := dropped(bits.Len64(u), total)
 	if drop == 0 {
 		return u
@@ -96,13 +100,17 @@ type digest struct {
 	self, cum [][]int64 // [column][entry]
 }
 
-// digestWriter packs groups of digests.
+// digestWriter packs groups of digests. Its memory is reused.
 type digestWriter struct {
 	raw        []byte
 	bits       bitWriter
-	at         []int
-	last       []uint64
 	self, cums []byte
+	at         []uint32 // by row and entry: position by function, then row
+	row        []uint32 // by position
+	selves     []uint64 // by position: rounded, in units of the row
+	all        []uint64 // the same of cums
+	minus      []byte   // by position: bit 0 self is below zero, bit 1 cum is
+	last       []uint64 // by row
 }
 
 // group packs digests, which belong to rows. Entries go by function and then
@@ -111,15 +119,14 @@ func (w *digestWriter) group(pk *packer, rows []*row, ds []*digest, cols int) *g
 	g := &group{rows: len(rows), from: rows[0].start, until: rows[0].start}
 	w.raw = appendRows(w.raw[:0], rows, cols)
 	g.streams = append(g.streams, pk.stream(streamRows, w.raw))
-	names := digestNames(ds)
-	w.raw = appendDigestShape(w.raw[:0], names, ds)
+	w.raw = w.appendShape(w.raw[:0], digestNames(ds), ds)
 	g.streams = append(g.streams, pk.stream(streamSeries, w.raw))
 	for i, r := range rows {
 		g.from, g.until = min(g.from, r.start), max(g.until, r.start)
 		g.samples += int64(len(ds[i].name))
 	}
 	for col := range cols {
-		w.column(pk, g, names, rows, ds, col)
+		w.column(pk, g, rows, ds, col)
 	}
 	return g
 }
@@ -138,19 +145,21 @@ func digestNames(ds []*digest) []uint32 {
 	return seen.list()
 }
 
-// appendDigestShape writes which functions there are and which rows have
-// each, as groups of samples do with series.
-func appendDigestShape(dst []byte, names []uint32, ds []*digest) []byte {
+// appendShape writes which functions there are and which rows have each, as
+// groups of samples do with series. It finds the position of every entry.
+func (w *digestWriter) appendShape(dst []byte, names []uint32, ds []*digest) []byte {
 	dst = append(dst, seriesBitmap)
-	dst = appendUvarint32(dst, uint32(len(names)))
+	dst = binary.AppendUvarint(dst, uint64(len(names)))
 	prev := uint32(0)
 	for _, n := range names {
-		dst = appendUvarint32(dst, n-prev)
+		dst = binary.AppendUvarint(dst, uint64(n-prev))
 		prev = n
 	}
 	width := (len(ds) + 7) / 8
 	from := len(dst)
 	dst = append(dst, make([]byte, width*len(names))...)
+	w.at = w.at[:0]
+	starts := make([]uint32, len(names)+1)
 	for row, d := range ds {
 		k := 0
 		for _, n := range d.name {
@@ -158,55 +167,77 @@ func appendDigestShape(dst []byte, names []uint32, ds []*digest) []byte {
 				k++
 			}
 			dst[from+width*k+row/8] |= 1 << (row % 8)
+			w.at = append(w.at, uint32(k))
+			starts[k+1]++
 		}
+	}
+	for k := range names {
+		starts[k+1] += starts[k]
+	}
+	for i, k := range w.at {
+		w.at[i] = starts[k]
+		starts[k]++
 	}
 	return dst
 }
 
 // column writes one column of all digests: selves, then cums.
-func (w *digestWriter) column(pk *packer, g *group, names []uint32, rows []*row, ds []*digest, col int) {
+func (w *digestWriter) column(pk *packer, g *group, rows []*row, ds []*digest, col int) {
 	signed := slices.ContainsFunc(ds, func(d *digest) bool {
 		return slices.ContainsFunc(d.self[col], negative) || slices.ContainsFunc(d.cum[col], negative)
 	})
-	units, totals := make([]uint64, len(ds)), make([]int, len(ds))
-	head := []byte{byte(btoi(signed))}
+	w.self, w.cums, w.bits.out = append(w.self[:0], byte(btoi(signed))), w.cums[:0], w.bits.out[:0]
+	n := len(w.at)
+	w.row, w.minus = resize(w.row, n), resize(w.minus, n)
+	w.selves, w.all = resize(w.selves, n), resize(w.all, n)
+	totals := make([]int, len(ds))
+	from := 0
 	for i, d := range ds {
-		units[i] = unitOf(rows[i].totals[col], d.self[col], d.cum[col])
-		totals[i] = bits.Len64(magnitude(rows[i].totals[col]) / units[i])
-		head = binary.AppendUvarint(head, units[i])
+		unit := unitOf(rows[i].totals[col], d.self[col], d.cum[col])
+		totals[i] = bits.Len64(magnitude(rows[i].totals[col]) / unit)
+		w.self = binary.AppendUvarint(w.self, unit)
+		w.round(d, col, i, unit, totals[i], w.at[from:from+len(d.name)])
+		from += len(d.name)
 	}
-	w.self, w.cums, w.bits.out = append(w.self[:0], head...), w.cums[:0], w.bits.out[:0]
-	w.each(names, ds, func(row, k int) {
-		v := ds[row].self[col][k]
-		u := rounded(magnitude(v)/units[row], totals[row])
-		w.self = append(w.self, w.own(u, v < 0, signed, totals[row]))
-	})
+	for at, u := range w.selves {
+		w.self = append(w.self, w.own(u, w.minus[at]&1 != 0, signed, totals[w.row[at]]))
+	}
 	w.last = resize(w.last, len(ds))
 	clear(w.last)
-	w.each(names, ds, func(row, k int) {
-		v, s := ds[row].cum[col][k], ds[row].self[col][k]
-		u := rounded(magnitude(v)/units[row], totals[row])
-		own := rounded(magnitude(s)/units[row], totals[row])
-		key := u<<1 | uint64(btoi(v < 0)) // the last one is the same if the lost bit is not used
+	for at, u := range w.all {
+		row, minus := w.row[at], w.minus[at]
+		key := u<<1 | uint64(minus>>1) // u has 63 bits at most
 		switch {
 		case u == 0:
 			w.cums = append(w.cums, digestZero)
-		case u == own && (v < 0) == (s < 0):
+			continue
+		case u == w.selves[at] && minus&1 == minus>>1:
 			w.cums = append(w.cums, digestSelf)
-		case key == w.last[row] && u>>63 == 0:
+		case key == w.last[row]:
 			w.cums = append(w.cums, digestLast)
 		default:
-			w.cums = append(w.cums, digestOwn+w.own(u, v < 0, signed, totals[row]))
+			w.cums = append(w.cums, digestOwn+w.own(u, minus>>1 != 0, signed, totals[row]))
 		}
-		if u != 0 {
-			w.last[row] = key
-		}
-	})
+		w.last[row] = key
+	}
 	mantissas := slices.Clone(w.bits.finish())
 	g.streams = append(g.streams,
 		pk.stream(columnStream(col, streamValues), w.self),
 		pk.stream(columnStream(col, streamRest), w.cums),
 		newStream(columnStream(col, streamBits), codecRaw, mantissas, len(mantissas)))
+}
+
+// round puts the values of a row, rounded, at their positions.
+func (w *digestWriter) round(d *digest, col, row int, unit uint64, total int, at []uint32) {
+	self, cum := d.self[col], d.cum[col]
+	for k, i := range at {
+		s, c := magnitude(self[k]), magnitude(cum[k])
+		if unit > 1 {
+			s, c = s/unit, c/unit
+		}
+		w.row[i], w.minus[i] = uint32(row), byte(btoi(self[k] < 0)|btoi(cum[k] < 0)<<1)
+		w.selves[i], w.all[i] = rounded(s, total), rounded(c, total)
+	}
 }
 
 // own writes a rounded value's sign and mantissa and returns its bit length.
@@ -222,20 +253,6 @@ func (w *digestWriter) own(u uint64, minus, signed bool, total int) byte {
 	kept := uint(n - 1 - drop)
 	w.bits.write(u>>drop&(1<<kept-1), kept)
 	return byte(n)
-}
-
-// each calls f with every entry, by function and then by row.
-func (w *digestWriter) each(names []uint32, ds []*digest, f func(row, k int)) {
-	w.at = resize(w.at, len(ds))
-	clear(w.at)
-	for _, n := range names {
-		for row, d := range ds {
-			if k := w.at[row]; k < len(d.name) && d.name[k] == n {
-				f(row, k)
-				w.at[row]++
-			}
-		}
-	}
 }
 
 func negative(v int64) bool { return v < 0 }
@@ -256,8 +273,10 @@ func unitOf(total int64, lists ...[]int64) uint64 {
 			if unit == 1 {
 				return 1
 			}
-			for m := magnitude(v); m != 0; {
-				unit, m = m, unit%m
+			if m := magnitude(v); m != 0 && (unit == 0 || m%unit != 0) {
+				for m != 0 {
+					unit, m = m, unit%m
+				}
 			}
 		}
 	}

@@ -184,7 +184,7 @@ func compareFunctions(t *testing.T, label string, total []int64, want, got map[s
 				}
 				continue
 			}
-			allowed := math.Max(math.Abs(exact)/1024, sum/(1<<17)) + slack*sum
+			allowed := math.Max(math.Abs(exact)/512, sum/(1<<16)) + slack*sum
 			if math.Abs(float64(g[col])-exact) > allowed {
 				t.Errorf("%s: %s has %d, want %d of %v", label, f, g[col], w[col], sum)
 			}

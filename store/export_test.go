@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/goinquest/inquest/profile"
 )
@@ -27,6 +30,9 @@ type FaultyFiles struct {
 	FreeNow  atomic.Int64 // what Free says; 0 = the truth
 	Faults   atomic.Int64
 }
+
+// WithRollMemory bounds what cells that are being rolled up take.
+func WithRollMemory(n int64) func(*Options) { return func(o *Options) { o.rollBytes = n } }
 
 // WithFiles makes a store use f.
 func WithFiles(f *FaultyFiles) func(*Options) { return func(o *Options) { o.files = f } }
@@ -258,6 +264,68 @@ func DropRollups(ctx context.Context, s *Store, keep [Day + 1]bool) error {
 		releaseAll(list)
 	}
 	return errors.Join(errs...)
+}
+
+// RolledStreams makes streams for ReadRolled: of two rows with one column.
+func RolledStreams() (out [][5][]byte) {
+	pk := newPacker()
+	for _, sign := range []int64{1, -1} {
+		rows := []*row{
+			{totals: []int64{1000 * sign}, cell: &cellInfo{profiles: 2, observed: 5, samples: 9, processes: []uint32{0, 3}}},
+			{totals: []int64{70_000_000}, cell: &cellInfo{profiles: 1, truncated: 1}},
+		}
+		ds := []*digest{
+			{[]uint32{1, 4}, [][]int64{{300, 700 * sign}}, [][]int64{{1000 * sign, 700 * sign}}},
+			{[]uint32{1, 2, 9}, [][]int64{{0, 12_345_678, 0}}, [][]int64{{70_000_000, 12_345_678, 70_000_000}}},
+		}
+		var w digestWriter
+		g := w.group(pk, rows, ds, 1)
+		raw := func(id uint8) []byte {
+			b, err := unpackStream(pk, g.stream(id), g.stream(id).data)
+			if err != nil {
+				panic(err)
+			}
+			return b
+		}
+		out = append(out, [5][]byte{appendCells(nil, rows), raw(streamSeries), raw(columnStream(0, streamValues)), raw(columnStream(0, streamRest)), raw(columnStream(0, streamBits))})
+	}
+	return out
+}
+
+// ReadRolled reads streams of a group of a rollup, every column from the same.
+func ReadRolled(cells, shape, self, cums, bits []byte, rows, cols int) int64 {
+	list := make([]row, rows)
+	for i := range list {
+		list[i].totals = make([]int64, cols)
+		for c := range cols {
+			list[i].totals[c] = int64(i+1) * 1000
+		}
+	}
+	sum := int64(0)
+	if readCells(cells, list, 100) == nil {
+		for i := range list {
+			sum += int64(len(list[i].cell.processes))
+		}
+	}
+	if info, err := readFuncInfo(cells, len(cells)); err == nil {
+		sum += int64(len(info))
+	}
+	var r digestReader
+	err := r.read(func(id uint8) ([]byte, error) {
+		switch {
+		case id == streamSeries:
+			return shape, nil
+		case (id-streamColumn)%streamsPerColumn == streamValues:
+			return self, nil
+		case (id-streamColumn)%streamsPerColumn == streamRest:
+			return cums, nil
+		}
+		return bits, nil
+	}, list, cols, 1000)
+	for i := 0; i < rows && err == nil; i++ {
+		sum += int64(len(r.row(i, list[i].totals).Name))
+	}
+	return sum
 }
 
 // DictSections unpacks the dictionary of a block's first part, as ReadDict
@@ -554,4 +622,156 @@ func ReadPages(raw []byte) (entries int, err error) {
 	p = &catalogPages{r: bytes.NewReader(raw), entry: entry, broken: func(error) {}}
 	_ = p.read(int64(len(raw)))
 	return entries, err
+}
+
+// RollupDue is how many blocks would be rolled up now.
+func RollupDue(s *Store) int {
+	batch := s.rollupBatch()
+	releaseAll(batch)
+	return len(batch)
+}
+
+// EditCatalog changes the catalog of a directory that no store has open.
+func EditCatalog(dir string, edit func(*CatalogEdit) error) error {
+	c, _, err := openCatalog(dir)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.db.Update(func(tx *bbolt.Tx) error { return edit(&CatalogEdit{tx}) })
+}
+
+// CatalogEdit is a transaction of EditCatalog.
+type CatalogEdit struct{ tx *bbolt.Tx }
+
+// Put stores a sealed entry.
+func (e *CatalogEdit) Put(bucket, key, value string) error {
+	return put(e.tx, bucket, []byte(key), []byte(value))
+}
+
+// Delete removes all entries of a bucket.
+func (e *CatalogEdit) Clear(bucket string) error {
+	if err := e.tx.DeleteBucket([]byte(bucket)); err != nil {
+		return err
+	}
+	_, err := e.tx.CreateBucket([]byte(bucket))
+	return err
+}
+
+// AddRow adds the row of a block's file.
+func (e *CatalogEdit) AddRow(dir, id string) error {
+	b, err := inspectBlock(&dirBlobs{osFiles{}, filepath.Join(dir, blockDir)}, id)
+	if err != nil {
+		return err
+	}
+	return e.tx.Bucket([]byte(bucketBlocks)).Put([]byte(id), appendInfo(nil, b.info))
+}
+
+// BlockPlaces says where a block's list of keys, places of keys and listing
+// are.
+func BlockPlaces(path string) (keyList, keyInfo, listing int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	l, at, err := openListing(f, st.Size())
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	return l.keyList.offset, l.keyInfo.offset, at.offset, nil
+}
+
+// Derive writes another block made of one of a directory, which it names as
+// its source: a rollup of no services, or else a merged one. With spoil the
+// totals of a row are wrong, behind checksums that are right.
+func Derive(dir, id string, rollup, spoil bool) (string, error) {
+	blobs := &dirBlobs{osFiles{}, filepath.Join(dir, blockDir)}
+	c := &checker{pk: newPacker(), blobs: blobs, report: &CheckReport{}}
+	from, err := inspectBlock(blobs, id)
+	if err != nil {
+		return "", err
+	}
+	blob, err := blobs.Open(id)
+	if err != nil {
+		return "", err
+	}
+	defer blob.Close()
+	l := from.list
+	r := &blockReader{c: c, id: id, blob: blob, size: from.info.size}
+	out := "0123456789ab-" + id[13:]
+	err = blobs.Put(out, func(w io.Writer) error {
+		level := uint8(levelMerged)
+		if rollup {
+			level = levelRollup
+		}
+		b, err := newBlockWriter(w, c.pk, out, l.created, level)
+		if err != nil {
+			return err
+		}
+		b.sources, b.epochs = []string{id}, l.epochs
+		if rollup {
+			b.sources, b.beside = nil, []string{id}
+			_, err := b.finish()
+			return err
+		}
+		n, err := io.Copy(w, io.NewSectionReader(blob, blockHeaderSize, l.keyList.offset-blockHeaderSize))
+		if err != nil {
+			return err
+		}
+		b.offset += n
+		b.parts = l.parts
+		if spoil {
+			if err := spoilTotals(r, b); err != nil {
+				return err
+			}
+		}
+		walk := &blockWalk{r: r, list: l, out: &checkedBlock{row: from.info, parts: map[int]bool{}}}
+		c.ctx, c.content = context.Background(), newCatalogContent()
+		for i := range l.parts {
+			walk.part(i)
+		}
+		if keys := walk.keys(); keys.err == nil {
+			b.key = keys.good
+		}
+		_, err = b.finish()
+		return err
+	})
+	return out, err
+}
+
+// spoilTotals writes the first group's rows of the first part again, with one
+// wrong total.
+func spoilTotals(r *blockReader, b *blockWriter) error {
+	raw, err := r.load(&b.parts[0].directory)
+	if err != nil {
+		return err
+	}
+	dir, err := readPartDirectory(raw)
+	if err != nil {
+		return err
+	}
+	g := dir.sections[0][0]
+	if raw, err = r.load(g.stream(streamRows)); err != nil {
+		return err
+	}
+	cols := len(b.parts[0].sections[0].sampleTypes)
+	rows, err := readRows(raw, g.rows, cols, rowLimits{1 << 20, 1 << 20, 1 << 20})
+	if err != nil {
+		return err
+	}
+	rows[0].totals[cols-1]++
+	var list []*row
+	for i := range rows {
+		list = append(list, &rows[i])
+	}
+	if *g.stream(streamRows), err = b.place(b.pk.stream(streamRows, appendRows(nil, list, cols))); err != nil {
+		return err
+	}
+	b.parts[0].directory, err = b.place(b.pk.stream(0, appendPartDirectory(nil, dir)))
+	return err
 }

@@ -22,25 +22,41 @@ import (
 
 var update = flag.Bool("update", false, "write testdata of the present format version anew; only for a new version")
 
-const formatDir = "testdata/format-v1"
+// Data directories that a version wrote; formatDir is the present one's.
+const (
+	formatDir  = "testdata/format-v2"
+	formatDirs = "testdata/format-v*"
+)
 
-// TestFormat opens a data directory that version 1 wrote, a block, a log and
-// a catalog, and compares what it reads with what was stored.
+// TestFormat opens data directories that each version wrote, blocks, a log
+// and a catalog, and compares what it reads with what was stored.
 func TestFormat(t *testing.T) {
 	if *update {
 		writeFormat(t)
 	}
-	dir := copyDir(t, formatDir)
-	s := open(t, dir, func(o *store.Options) { o.KeyAge = 100 * 365 * 24 * time.Hour })
+	dirs, err := filepath.Glob(formatDirs)
+	if err != nil || len(dirs) < 2 {
+		t.Fatal(dirs, err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) { testFormat(t, dir) })
+	}
+}
+
+func testFormat(t *testing.T, version string) {
+	s := open(t, copyDir(t, version), func(o *store.Options) {
+		o.KeyAge = 100 * 365 * 24 * time.Hour
+		o.RollupDelay = 100 * 365 * 24 * time.Hour
+	})
 	waitReady(t, s)
 	if q := s.Stats().Quarantined; len(q) > 0 {
 		t.Fatal(q)
 	}
-	want, err := os.ReadFile(filepath.Join(formatDir, "want.golden"))
+	want, err := os.ReadFile(filepath.Join(version, "want.golden"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), describeStore(t, s)); diff != "" {
+	if diff := cmp.Diff(string(want), describeStore(t, s)+describeRollups(t, s)); diff != "" {
 		t.Fatalf("(-want +got)\n%s", diff)
 	}
 	// What was stored by that version is not stored again.
@@ -82,11 +98,14 @@ func writeFormat(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if i == 8 {
+			settle(t, s)
+		}
 	}
 	if err := s.PutBuilds([]inquest.Build{{ID: "b1", GoVersion: "go1.26.8"}}); err != nil {
 		t.Fatal(err)
 	}
-	got := describeStore(t, s)
+	got := describeStore(t, s) + describeRollups(t, s)
 	if err := os.RemoveAll(formatDir); err != nil {
 		t.Fatal(err)
 	}
@@ -152,4 +171,59 @@ func describeStore(t *testing.T, s *store.Store) string {
 	}
 	slices.Sort(out)
 	return strings.Join(out, "\n") + fmt.Sprintf("\n%+v\n", *b)
+}
+
+// describeRollups spells every row of every rollup, and every digest.
+func describeRollups(t *testing.T, s *store.Store) string {
+	t.Helper()
+	ctx := context.Background()
+	v := store.RollupView(t, s)
+	defer v.Close()
+	var out []string
+	for _, p := range v.Parts {
+		info := map[string]store.FuncInfo{}
+		if err := p.FuncInfo(ctx, info); err != nil {
+			t.Fatal(err)
+		}
+		tree, err := p.FuncTree(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, fmt.Sprintf("part %q: %d functions with files, %d names, %d nodes", p.Service, len(info), len(tree.Names), len(tree.Name)))
+		for i, sec := range p.Sections() {
+			rows, err := p.Rows(ctx, i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if store.DigestSection(p, i) {
+				err := p.Digests(ctx, i, func(r int, d *store.Digest) error {
+					out = append(out, fmt.Sprintf("digest %q %s %d %v %v %v %x", p.Service, sec.Kind, rows.Start[r], rows.LabelSets[rows.LabelSet[r]],
+						rows.Processes[rows.Process[r]], len(d.Name), sha256.Sum256([]byte(fmt.Sprint(namesOf(tree, d.Name), d.Self, d.Cum)))))
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			for r := range rows.Start {
+				c := &cellModel{Values: map[string][]int64{}, Totals: make([]int64, len(rows.Totals)), Processes: map[string]bool{}}
+				addRow(t, c, p, tree, i, r, rows)
+				out = append(out, fmt.Sprintf("cell %q %s %v %d %v %v %x", p.Service, sec.Kind, sec.Resolution, rows.Start[r],
+					rows.LabelSets[rows.LabelSet[r]], c.Totals, sha256.Sum256([]byte(fmt.Sprint(*c)))))
+			}
+		}
+	}
+	slices.Sort(out)
+	if len(out) == 0 {
+		return ""
+	}
+	return strings.Join(out, "\n") + "\n"
+}
+
+func namesOf(tree *store.FuncTree, ids []uint32) (out []string) {
+	for _, id := range ids {
+		out = append(out, tree.Names[id])
+	}
+	return out
 }

@@ -11,7 +11,7 @@ import (
 
 func sample(tb testing.TB, pattern string) [][]byte {
 	tb.Helper()
-	names, err := filepath.Glob(filepath.Join(formatDir, pattern))
+	names, err := filepath.Glob(filepath.Join(formatDirs, pattern))
 	if err != nil || len(names) == 0 {
 		tb.Fatalf("%s: %v", pattern, err)
 	}
@@ -70,11 +70,26 @@ func FuzzRecord(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, data []byte, samples uint32) { store.ReadGrowth(data, samples) })
 }
 
+// FuzzRolled: the same for the streams of rollups: cells, digests, and where
+// functions are.
+func FuzzRolled(f *testing.F) {
+	for _, s := range store.RolledStreams() {
+		f.Add(s[0], s[1], s[2], s[3], s[4], 2, 1)
+	}
+	f.Fuzz(func(_ *testing.T, cells, shape, self, cums, bits []byte, rows, cols int) {
+		if rows < 0 || rows > 64 || cols < 0 || cols > 4 {
+			return
+		}
+		store.ReadRolled(cells, shape, self, cums, bits, rows, cols)
+	})
+}
+
 // FuzzGroup: the same for the streams of a row group.
 func FuzzGroup(f *testing.F) {
 	f.Add([]byte{0, 1, 5}, []byte{0, 7}, []byte{}, []byte{}, []byte{}, 1, 10)
 	f.Add([]byte{1, 2, 1, 1, 3, 1}, []byte{4, 3, 2, 1}, []byte{1}, []byte{}, []byte{}, 2, 10)
 	f.Add([]byte{1, 1, 1, 1}, []byte{6, 2, 1}, []byte{}, []byte{16}, []byte{0}, 1, 10)
+	f.Add([]byte{0, 1, 1, 5, 6}, []byte{9, 4, 6}, []byte{}, []byte{}, []byte{0, 7, 8}, 2, 10)
 	f.Fuzz(func(_ *testing.T, series, values, bits, sizes, rest []byte, rows, limit int) {
 		if rows < 0 || rows > 1<<12 || limit < 0 || limit > 1<<20 {
 			return

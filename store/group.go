@@ -85,8 +85,10 @@ type grouper struct {
 	raw      []byte
 	lens     []byte
 	bits     bitWriter
-	position []uint32 // series → index among the group's distinct ones, + 1
+	position []uint32 // series → where it is first in distinct
+	twins    []uint32 // by series, see countTwins
 	distinct []uint32
+	slots    []uint32 // by sample: index in distinct
 	starts   []uint32 // of each distinct series in order
 	order    []uint32 // samples by series, then row
 	places   []uint64 // samples of a row: series<<32 | position
@@ -135,9 +137,9 @@ func (w *grouper) pack(rows []*row, t *tables, layout uint32, duplicates bool) *
 	}
 	w.raw = appendRows(w.raw[:0], rows, cols)
 	g.streams = append(g.streams, w.pk.stream(streamRows, w.raw))
-	w.findDistinct(limit)
+	w.findDistinct(limit, duplicates)
 	// A bitmap costs one bit for every series and row.
-	if !duplicates && len(w.samples.ids)*6 >= len(w.distinct)*len(rows) {
+	if len(w.samples.ids)*20 >= len(w.distinct)*len(rows) {
 		w.dense(g, rows, t, layout)
 	} else {
 		w.sortRows(cols)
@@ -183,19 +185,52 @@ func labelSetsOf(rows []*row) []uint32 {
 	return sets
 }
 
-// findDistinct lists the series that occur, ascending.
-func (w *grouper) findDistinct(limit int) {
+// findDistinct lists the series that occur, ascending, and finds the place of
+// each sample's in the list. A series that a row has more than once is listed as
+// often.
+func (w *grouper) findDistinct(limit int, duplicates bool) {
 	w.position = resize(w.position, limit)
 	clear(w.position)
-	for _, id := range w.samples.ids {
-		w.position[id] = 1
+	w.slots = resize(w.slots, len(w.samples.ids))
+	if duplicates {
+		w.countTwins()
+	} else {
+		for k, id := range w.samples.ids {
+			w.position[id] = 1
+			w.slots[k] = 0
+		}
 	}
 	w.distinct = w.distinct[:0]
-	for id, there := range w.position {
-		if there != 0 {
-			w.distinct = append(w.distinct, uint32(id))
-			w.position[id] = uint32(len(w.distinct))
+	for id, times := range w.position {
+		if times == 0 {
+			continue
 		}
+		w.position[id] = uint32(len(w.distinct))
+		for range times {
+			w.distinct = append(w.distinct, uint32(id))
+		}
+	}
+	for k, id := range w.samples.ids {
+		w.slots[k] += w.position[id]
+	}
+}
+
+// countTwins sets w.position to how often a row has each series at most, and
+// w.slots to how often the sample's row had its series before.
+func (w *grouper) countTwins() {
+	w.twins = resize(w.twins, len(w.position))
+	clear(w.twins)
+	from := 0
+	for _, end := range w.ends {
+		for k, id := range w.samples.ids[from:end] {
+			w.slots[from+k] = w.twins[id]
+			w.twins[id]++
+			w.position[id] = max(w.position[id], w.twins[id])
+		}
+		for _, id := range w.samples.ids[from:end] {
+			w.twins[id] = 0
+		}
+		from = end
 	}
 }
 
@@ -362,8 +397,8 @@ func (w *grouper) bitmap(g *group, rows []*row) {
 	raw = append(raw, make([]byte, width*len(w.distinct))...)
 	from := 0
 	for i, end := range w.ends {
-		for _, id := range w.samples.ids[from:end] {
-			raw[at+width*int(w.position[id]-1)+i/8] |= 1 << (i % 8)
+		for _, slot := range w.slots[from:end] {
+			raw[at+width*int(slot)+i/8] |= 1 << (i % 8)
 		}
 		from = end
 	}
@@ -375,15 +410,15 @@ func (w *grouper) bitmap(g *group, rows []*row) {
 func (w *grouper) sortBySeries() {
 	w.starts = resize(w.starts, len(w.distinct)+1)
 	clear(w.starts)
-	for _, id := range w.samples.ids {
-		w.starts[w.position[id]]++
+	for _, slot := range w.slots {
+		w.starts[slot+1]++
 	}
 	for i := 1; i < len(w.starts); i++ {
 		w.starts[i] += w.starts[i-1]
 	}
 	w.order = resize(w.order, len(w.samples.ids))
-	for k, id := range w.samples.ids {
-		at := &w.starts[w.position[id]-1]
+	for k, slot := range w.slots {
+		at := &w.starts[slot]
 		w.order[*at] = uint32(k)
 		*at++
 	}

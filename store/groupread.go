@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 )
 
 var errGroup = errors.New("row group is damaged")
@@ -121,9 +122,9 @@ func (s *shape) each(f func(k int, row int, id uint32)) {
 	}
 	k := 0
 	for i, id := range s.ids {
-		for r, b := 0, s.bits[i*s.width:]; r < s.rows; r++ {
-			if b[r/8]>>(r%8)&1 != 0 {
-				f(k, r, id)
+		for j, set := range s.bits[i*s.width : (i+1)*s.width] {
+			for ; set != 0; set &= set - 1 {
+				f(k, 8*j+bits.TrailingZeros8(set), id)
 				k++
 			}
 		}

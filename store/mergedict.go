@@ -42,13 +42,7 @@ func (d *mergeDict) add(t *tables) *remap {
 	sets := d.addLabelSets(t, labelText)
 	r := &remap{series: make([]uint32, len(t.leaves))}
 	for i, leaf := range t.leaves {
-		key := uint64(stacks[leaf])<<32 | uint64(sets[t.labelSet[i]])
-		id, ok := d.leafOf.get(key)
-		if !ok {
-			id = d.addSeries(stacks[leaf], sets[t.labelSet[i]])
-			d.leafOf.put(key, id)
-		}
-		r.series[i] = id
+		r.series[i] = d.seriesOf(stacks[leaf], sets[t.labelSet[i]], r.series[max(i, 1)-1]+1)
 	}
 	r.twins = repeats(r.series, len(d.leaves))
 	r.labels = d.addMetaSets(t, metaText)
@@ -165,17 +159,40 @@ func (d *mergeDict) addLocations(t *tables, functions, mappings []uint32) []uint
 
 func (d *mergeDict) addStacks(t *tables, locations []uint32) []uint32 {
 	ids := make([]uint32, len(t.stackUp)) // that of the root is 0
+	fresh := uint32(len(d.stackUp))       // nodes from here on come from this source
 	for i := 1; i < len(ids); i++ {
 		up, loc := ids[t.stackUp[i]], locations[t.stackLoc[i]]
-		key := uint64(up)<<32 | uint64(loc)
-		id, ok := d.nodes.get(key)
-		if !ok {
-			id = d.addStack(up, loc)
-			d.nodes.put(key, id)
+		// What follows a node in one source mostly does in the others.
+		if n := ids[i-1] + 1; n < uint32(len(d.stackUp)) && d.stackUp[n] == up && d.stackLoc[n] == loc {
+			ids[i] = n
+			continue
 		}
-		ids[i] = id
+		key := uint64(up)<<32 | uint64(loc)
+		if up < fresh {
+			if id, ok := d.nodes.get(key); ok {
+				ids[i] = id
+				continue
+			}
+		}
+		// A node is in a source once, so what is below a new one is new.
+		ids[i] = d.addStack(up, loc)
+		d.nodes.put(key, ids[i])
 	}
 	return ids
+}
+
+// seriesOf finds or adds a series; guess is where it may be.
+func (d *mergeDict) seriesOf(leaf, set, guess uint32) uint32 {
+	if guess < uint32(len(d.leaves)) && d.leaves[guess] == leaf && d.labelSet[guess] == set {
+		return guess
+	}
+	key := uint64(leaf)<<32 | uint64(set)
+	id, ok := d.leafOf.get(key)
+	if !ok {
+		id = d.addSeries(leaf, set)
+		d.leafOf.put(key, id)
+	}
+	return id
 }
 
 func (d *mergeDict) addLabelSets(t *tables, text []uint32) []uint32 {

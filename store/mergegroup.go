@@ -50,8 +50,8 @@ type sectionMerger struct {
 // bytes, and as their rows are in order of time, a short window still reads one
 // or two.
 const (
-	mergedRows    = 64
-	mergedSpan    = int64(10 * 60 * 1e9)
+	mergedRows    = 128
+	mergedSpan    = int64(20 * 60 * 1e9)
 	mergedSamples = groupSamples
 )
 

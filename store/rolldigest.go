@@ -41,12 +41,12 @@ type procCells struct {
 	free  []*procCell
 	flush func(c *procCell) error
 
-	sums  [][]int64 // [column][node]; zero between two uses
+	sums  []int64 // [node*columns + column]; zero between two uses
 	marks bitset
 }
 
-// digestBytes is the bound on open digests.
-const digestBytes = 24 << 20
+// maxFreeDigests is how many of them wait for another use.
+const maxFreeDigests = 256
 
 // compactFrom is how many entries a cell has at least when they are added up.
 const compactFrom = 2048
@@ -104,7 +104,7 @@ func (p *procCells) close(n int) error {
 			vals[i] = vals[i][:0]
 		}
 		*c = procCell{node: node, vals: vals, totals: totals}
-		if len(p.free) < groupRows {
+		if len(p.free) < maxFreeDigests {
 			p.free = append(p.free, c)
 		}
 	}
@@ -114,19 +114,15 @@ func (p *procCells) close(n int) error {
 // gather adds the entries of a cell up in p.sums; marks says where.
 func (p *procCells) gather(c *procCell) {
 	p.marks.fit(len(p.d.funcUp))
-	for len(p.sums) < len(c.vals) {
-		p.sums = append(p.sums, nil)
-	}
-	for i := range p.sums {
-		p.sums[i] = grown(p.sums[i], len(p.d.funcUp))
-	}
+	cols := len(c.vals)
+	p.sums = grown(p.sums, cols*len(p.d.funcUp))
 	for _, n := range c.node {
 		p.marks.add(n)
 	}
+	sums := p.sums
 	for i, vals := range c.vals {
-		sums := p.sums[i]
 		for k, n := range c.node {
-			sums[n] += vals[k]
+			sums[int(n)*cols+i] += vals[k]
 		}
 	}
 }
@@ -145,11 +141,13 @@ func (p *procCells) compact(c *procCell) {
 	before := len(c.node)
 	c.node = c.node[:0]
 	p.marks.each(func(n uint32) { c.node = append(c.node, n) })
+	cols := len(c.vals)
 	for i := range c.vals {
 		c.vals[i] = c.vals[i][:0]
 		for _, n := range c.node {
-			c.vals[i] = append(c.vals[i], p.sums[i][n])
-			p.sums[i][n] = 0
+			at := int(n)*cols + i
+			c.vals[i] = append(c.vals[i], p.sums[at])
+			p.sums[at] = 0
 		}
 	}
 	clear(p.marks)
@@ -161,21 +159,30 @@ func (p *procCells) compact(c *procCell) {
 // between two uses.
 type digester struct {
 	d     *rollDict
-	outer []bool // by node: no caller of it has its name
-	self  [][]int64
-	cum   [][]int64 // [column][name]
+	nodes []treeNode
+	sums  []int64 // [(name*columns + column)*2]: self, then cum
 	names bitset
 }
 
-// callers extends outer to the nodes there are.
+// treeNode is a node of the function-level tree.
+type treeNode struct {
+	up, name uint32
+	outer    bool // no caller of it has its name
+}
+
+// callers extends nodes to those there are.
 func (x *digester) callers() {
 	up, name := x.d.funcUp, x.d.funcName
-	for n := len(x.outer); n < len(up); n++ {
-		outer := n > 0
+	for n := len(x.nodes); n < len(up); n++ {
+		if n == 0 {
+			x.nodes = append(x.nodes, treeNode{})
+			continue
+		}
+		outer := true
 		for at := up[n]; at > 0 && outer; at = up[at] {
 			outer = name[at] != name[n]
 		}
-		x.outer = append(x.outer, outer)
+		x.nodes = append(x.nodes, treeNode{uint32(up[n]), name[n], outer})
 	}
 }
 
@@ -184,19 +191,14 @@ func (x *digester) digest(p *procCells, c *procCell) *digest {
 	x.callers()
 	p.gather(c)
 	cols := len(c.vals)
-	for len(x.self) < cols {
-		x.self, x.cum = append(x.self, nil), append(x.cum, nil)
-	}
-	for i := range x.self {
-		x.self[i], x.cum[i] = grown(x.self[i], len(x.d.names)), grown(x.cum[i], len(x.d.names))
-	}
+	x.sums = grown(x.sums, 2*cols*len(x.d.names))
 	x.names.fit(len(x.d.names))
-	for i := range cols { // what is at a node, before what is below it comes along
-		self, sums := x.self[i], p.sums[i]
-		p.marks.each(func(n uint32) {
-			self[x.d.funcName[n]] += sums[n]
-		})
-	}
+	p.marks.each(func(n uint32) { // what is at a node, before what is below it comes along
+		to := x.sums[2*cols*int(x.nodes[n].name):]
+		for i, v := range p.sums[int(n)*cols:][:cols] {
+			to[2*i] += v
+		}
+	})
 	x.climb(p, cols)
 	return x.cut(c)
 }
@@ -204,26 +206,28 @@ func (x *digester) digest(p *procCells, c *procCell) *digest {
 // climb adds every node's sum to its caller's, from the leaves on: callers have
 // lower numbers. It leaves sums and marks empty.
 func (x *digester) climb(p *procCells, cols int) {
-	up, name := x.d.funcUp, x.d.funcName
-	sums := p.sums[:cols]
-	for w := len(p.marks) - 1; w >= 0; w-- {
-		for p.marks[w] != 0 {
-			bit := 63 - bits.LeadingZeros64(p.marks[w])
-			p.marks[w] &^= 1 << bit
-			n := uint32(w<<6 + bit)
-			if n > 0 {
-				p.marks.add(uint32(up[n]))
+	marks, sums, names := p.marks, p.sums, x.names
+	for w := len(marks) - 1; w >= 0; w-- {
+		for marks[w] != 0 {
+			bit := 63 - bits.LeadingZeros64(marks[w])
+			marks[w] &^= 1 << bit
+			n := w<<6 + bit
+			own := sums[n*cols:][:cols]
+			if n == 0 {
+				clear(own)
+				names.add(0)
+				continue
 			}
-			x.names.add(name[n])
-			for i := range sums {
-				v := sums[i][n]
-				sums[i][n] = 0
-				if n > 0 {
-					sums[i][up[n]] += v
+			node := x.nodes[n]
+			marks.add(node.up)
+			names.add(node.name)
+			to, cum := sums[int(node.up)*cols:][:cols], x.sums[2*cols*int(node.name):][:2*cols]
+			for i, v := range own {
+				to[i] += v
+				if node.outer {
+					cum[2*i+1] += v
 				}
-				if x.outer[n] {
-					x.cum[i][name[n]] += v
-				}
+				own[i] = 0
 			}
 		}
 	}
@@ -233,37 +237,35 @@ func (x *digester) climb(p *procCells, cols int) {
 func (x *digester) cut(c *procCell) *digest {
 	cols := len(c.vals)
 	out := &digest{self: make([][]int64, cols), cum: make([][]int64, cols)}
+	least := make([]uint64, cols)
+	for i, v := range c.totals {
+		least[i] = max(1, (magnitude(v)+digestShare-1)/digestShare)
+	}
 	x.names.each(func(n uint32) {
 		keep := false
-		for i := range cols {
-			keep = keep || weighty(x.self[i][n], c.totals[i]) || weighty(x.cum[i][n], c.totals[i])
+		for i, v := range x.sums[2*cols*int(n):][:2*cols] {
+			keep = keep || magnitude(v) >= least[i/2]
 		}
 		if keep && n > 0 {
 			out.name = append(out.name, n)
 		}
 	})
+	all := make([]int64, 2*cols*len(out.name))
 	for i := range cols {
-		out.self[i], out.cum[i] = make([]int64, len(out.name)), make([]int64, len(out.name))
+		out.self[i], all = all[:len(out.name):len(out.name)], all[len(out.name):]
+		out.cum[i], all = all[:len(out.name):len(out.name)], all[len(out.name):]
 		for k, n := range out.name {
-			out.self[i][k], out.cum[i][k] = x.self[i][n], x.cum[i][n]
+			at := 2 * (int(n)*cols + i)
+			out.self[i][k], out.cum[i][k] = x.sums[at], x.sums[at+1]
 		}
-		self, cum := x.self[i], x.cum[i]
-		x.names.each(func(n uint32) { self[n], cum[n] = 0, 0 })
 	}
+	x.names.each(func(n uint32) { clear(x.sums[2*cols*int(n):][:2*cols]) })
 	clear(x.names)
 	return out
 }
 
 // digestShare is which part of a total is worth an entry: 1 in 2,000.
 const digestShare = 2000
-
-func weighty(v, total int64) bool {
-	if v == 0 {
-		return false
-	}
-	hi, lo := bits.Mul64(magnitude(v), digestShare)
-	return hi > 0 || lo >= magnitude(total)
-}
 
 // row is the row of a digest.
 func (c *procCell) row(d *digest) *row {

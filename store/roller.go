@@ -6,9 +6,6 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// rollerBytes is the bound on open cells of each resolution.
-const rollerBytes = 16 << 20
-
 // rollKeep says what a rollup block is to have: by resolution, its rows; at
 // Raw, digests.
 type rollKeep [Day + 1]bool
@@ -51,13 +48,29 @@ func newRoller(w *rollWriter, service string, keep rollKeep) *roller {
 	}
 	for res := FiveMinutes; res <= Day; res++ {
 		r.pools[res] = &cellPool{
-			length: int64(res.Duration()), max: rollerBytes, d: p.dict, open: map[cellKey]*cell{},
+			length: int64(res.Duration()), max: w.s.o.rollBytes, d: p.dict, open: map[cellKey]*cell{},
 			flush: func(c *cell) error { return r.flush(res, c) },
 		}
 	}
-	r.procs = &procCells{max: digestBytes, d: p.dict, open: map[procKey]*procCell{}, flush: r.flushDigest}
+	r.procs = &procCells{max: w.s.o.rollBytes, d: p.dict, open: map[procKey]*procCell{}, flush: r.flushDigest}
 	r.maker.d = p.dict
+	r.takeMemory(w.before)
+	w.before = r
 	return r
+}
+
+// takeMemory takes over the memory of another roller, which has finished.
+func (r *roller) takeMemory(old *roller) {
+	if old == nil {
+		return
+	}
+	for res := FiveMinutes; res <= Day; res++ {
+		r.pools[res].free = old.pools[res].free
+	}
+	r.procs.free, r.procs.sums, r.procs.marks = old.procs.free, old.procs.sums, old.procs.marks
+	r.maker.sums, r.maker.names, r.maker.nodes = old.maker.sums, old.maker.names, old.maker.nodes[:0]
+	r.nodes, r.column, r.vals, r.held = old.nodes, old.column, old.vals, old.held
+	r.row, r.node, r.cells, r.byRow = old.row, old.node, old.cells, old.byRow
 }
 
 // keepCell says which labels a cell's rows have.

@@ -108,6 +108,7 @@ type rollWriter struct {
 	done   []partInfo // shared parts, which come first in the listing
 	raw    []byte
 	digest digestWriter
+	before *roller // of the service before
 }
 
 // add adds a row to a section, and writes a group when there are enough.

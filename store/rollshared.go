@@ -6,11 +6,13 @@ import (
 	"slices"
 )
 
-// Bounds of shared parts: nodes of the tree, beyond which the next service
-// begins another one, and bytes of rows that wait for each other.
+// Bounds of shared parts where there is memory for it, see Options.MergeBytes:
+// nodes of the tree, beyond which the next service begins another one, and
+// bytes of rows that wait for each other.
 const (
-	sharedNodes = 200_000
-	sharedBytes = 16 << 20
+	sharedNodes     = 200_000
+	sharedBytes     = 16 << 20
+	sharedNodeBytes = 160 // of MergeBytes for a node
 )
 
 // sharedPart collects the rows of many services over one dictionary. Services
@@ -34,7 +36,7 @@ func newSharedPart() *sharedPart { return &sharedPart{part: newRollPart("")} }
 // add takes rows of a section of a service.
 func (x *sharedPart) add(w *rollWriter, p *rollPart, s *rollSection, rows []*row) error {
 	if x.of != p {
-		if len(x.part.dict.funcUp) >= sharedNodes {
+		if int64(len(x.part.dict.funcUp)) >= min(sharedNodes, w.s.o.MergeBytes/sharedNodeBytes) {
 			if err := x.finish(w); err != nil {
 				return err
 			}
@@ -52,7 +54,7 @@ func (x *sharedPart) add(w *rollWriter, p *rollPart, s *rollSection, rows []*row
 		to.rows = append(to.rows, moved)
 		x.bytes += len(moved.data) + rowBytes + 4*len(moved.cell.processes)
 	}
-	if x.bytes < sharedBytes {
+	if int64(x.bytes) < min(sharedBytes, w.s.o.MergeBytes/4) {
 		return nil
 	}
 	return x.flush(w)

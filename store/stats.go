@@ -10,7 +10,9 @@ import (
 // Stats is the state of a store in numbers.
 type Stats struct {
 	Blocks, Profiles                   int64 // Profiles in blocks and heads
-	BlockBytes, LogBytes, CatalogBytes int64 // on the disk
+	BlockBytes, LogBytes, CatalogBytes int64 // on the disk; BlockBytes of blocks with profiles
+	RollupBytes                        int64 // on the disk, of rollups and digests
+	Pending                            int64 // blocks with profiles that are not in rollups yet
 	HeadBytes                          int64 // memory of heads, about
 	FreeBytes                          int64 // on the disk
 	Quarantined                        []string
@@ -27,7 +29,14 @@ func (s *Store) Stats() Stats {
 	defer s.mu.RUnlock()
 	for _, b := range s.blocks {
 		st.Blocks++
+		if b.info.level == levelRollup {
+			st.RollupBytes += b.info.size
+			continue
+		}
 		st.BlockBytes += b.info.size
+		if !b.info.rolled {
+			st.Pending++
+		}
 		st.Profiles += int64(b.info.keys)
 	}
 	st.HeadBytes = s.memory.used.Load()
@@ -110,7 +119,9 @@ func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
 		defer s.mu.RUnlock()
 		return float64(len(s.blocks))
 	})
-	gauge("block_bytes", "Size of all block files.", func() float64 { return float64(s.Stats().BlockBytes) })
+	gauge("block_bytes", "Size of the files of blocks with profiles.", func() float64 { return float64(s.Stats().BlockBytes) })
+	gauge("rollup_bytes", "Size of the files of rollups and function digests.", func() float64 { return float64(s.Stats().RollupBytes) })
+	gauge("pending_blocks", "Blocks that are not rolled up yet.", func() float64 { return float64(s.Stats().Pending) })
 	gauge("replay_progress", "How much of the log is replayed, 0 to 1.", func() float64 {
 		if s.replayed.Load() {
 			return 1

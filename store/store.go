@@ -54,13 +54,14 @@ type Options struct {
 	RollupDelay  time.Duration
 	MinFreeBytes int64         // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
 	MergeAge     time.Duration // after which blocks are merged though they are few; default 4 h
-	MergeBytes   int64         // of memory of the dictionary of a merged part; default 64 MiB
+	MergeBytes   int64         // of memory for making blocks of blocks: of the dictionary of a merged part; default 64 MiB
 	// KeeperBytesPerSecond is how much background jobs read and write at most;
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
 
-	files fileOps    // tests put one in that fails
-	merge mergeSizes // tests make them small
+	files     fileOps    // tests put one in that fails
+	merge     mergeSizes // tests make them small
+	rollBytes int64      // of cells of one resolution, and of digests, that are being rolled up
 }
 
 func (o *Options) setDefaults() {
@@ -83,6 +84,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MergeAge, 4*time.Hour)
 	setDefault(&o.MergeBytes, 64<<20)
 	setDefault(&o.KeeperBytesPerSecond, 32<<20)
+	setDefault(&o.rollBytes, o.MergeBytes/4)
 	if o.merge == (mergeSizes{}) {
 		o.merge = defaultMergeSizes
 	}

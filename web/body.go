@@ -65,9 +65,7 @@ func (bs *bodies) read(c echo.Context) (*body, error) {
 	if r.ContentLength > 0 {
 		first = min(r.ContentLength+1, 4*firstBodyBytes) // +1: room to meet the end
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), bodyPatience)
-	defer cancel()
-	if err := bs.memory.Acquire(ctx, first); err != nil {
+	if !bs.acquire(r.Context(), first) {
 		return nil, bs.busy()
 	}
 	b := &body{from: bs, reserved: first}
@@ -88,6 +86,16 @@ func (bs *bodies) read(c echo.Context) (*body, error) {
 	}
 	_ = control.SetReadDeadline(time.Time{}) // it was for the body alone
 	return b, nil
+}
+
+// acquire waits for memory as long as its patience lasts.
+func (bs *bodies) acquire(ctx context.Context, n int64) bool {
+	if bs.memory.TryAcquire(n) { // as usual: no timer is needed
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, bodyPatience)
+	defer cancel()
+	return bs.memory.Acquire(ctx, n) == nil
 }
 
 // fill reads until the end of r, reserving memory as it goes.

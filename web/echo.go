@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -97,6 +98,9 @@ func (s *Server) observe(c echo.Context, dur time.Duration) {
 		path = "none"
 	}
 	s.mt.observe(path, resp.Status, dur)
+	if !s.log.Enabled(r.Context(), slog.LevelDebug) {
+		return // before all of this is put together
+	}
 	s.log.Debug("request", "request", requestID(c), "method", r.Method, "path", r.URL.Path, "status", resp.Status,
 		inquest.LogBytes, resp.Size, inquest.LogDur, dur, "remote", remoteHost(r), "token", caller(c).name)
 }

@@ -127,6 +127,9 @@ func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry
 		LogBytes:   c.o.budget.logBytes(),
 		CacheBytes: c.o.budget.caches,
 		KeyBytes:   c.o.budget.keys,
+		MergeBytes: c.o.budget.blocks,
+
+		RollupLabels: c.o.RollupLabels,
 	})
 	if err != nil {
 		return openError(err, c.o.Data)

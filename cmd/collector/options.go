@@ -26,8 +26,10 @@ type options struct {
 	Data      string
 	Retention time.Duration
 	Epoch     time.Duration
-	Memory    int64 // 0: by what there is
-	budget    *budget
+
+	RollupLabels []string
+	Memory       int64 // 0: by what there is
+	budget       *budget
 
 	SelfProfile bool
 	Demo        bool
@@ -69,6 +71,7 @@ func define(o *options) *settings.Set {
 	s.Group("Keeping")
 	s.String(&o.Data, "data", "", "`DIRECTORY` for everything stored; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/share/inquest/collector").Path = true
 	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "oldest profile taken: one that began longer ago than this `DURATION` is refused")
+	s.List(&o.RollupLabels, "rollup-labels", "further `LABELS` of profiles by which old data can still be asked for, beside service, build and release; each value makes rollups larger")
 	s.Duration(&o.Epoch, "epoch", 30*time.Minute, time.Second, "`DURATION` after which what is in memory becomes a block on disk")
 	s.Size(&o.Memory, "memory", 0, leastMemory, "`BYTES` of memory the process may take, whatever is asked of it").Default = "80 % of its control group's, or half of the machine's if that is less"
 	s.Group("Watching itself")

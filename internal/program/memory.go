@@ -81,9 +81,13 @@ func (g *garbage) adjust() {
 	}
 }
 
+// smallestHeap is the heap that the runtime lets grow to at a pace of 100 %
+// before it collects at all; at other paces it is as much more or less.
+const smallestHeap = 4 << 20
+
 // gcPercent is the growth in percent that is half of live, or minGrowth.
 func gcPercent(live, minGrowth int64) int {
-	live = max(live, 1<<20)
+	live = max(live, smallestHeap) // else the first collection comes at a multiple of minGrowth
 	return int(max(50, 100*minGrowth/live))
 }
 

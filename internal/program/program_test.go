@@ -57,7 +57,8 @@ func TestGarbagePace(t *testing.T) {
 		live int64
 		want int
 	}{
-		{0, 6400},      // next collection at 64 MB and a bit
+		{0, 1600},      // next collection at 16 times 4 MB
+		{1 * mb, 1600}, // at 64 MB, too
 		{8 * mb, 800},  // at 72 MB
 		{128 * mb, 50}, // half more
 		{1000 * mb, 50},
