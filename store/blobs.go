@@ -37,7 +37,7 @@ type dirBlobs struct {
 }
 
 func newDirBlobs(ops fileOps, dir string) (*dirBlobs, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ops.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create block directory: %w", err)
 	}
 	return &dirBlobs{ops, dir}, nil
@@ -94,7 +94,7 @@ func (d *dirBlobs) Delete(name string) error {
 
 // List names the block files.
 func (d *dirBlobs) List() ([]string, error) {
-	entries, err := os.ReadDir(d.dir)
+	entries, err := d.ops.ReadDir(d.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list blocks: %w", err)
 	}
@@ -109,7 +109,7 @@ func (d *dirBlobs) List() ([]string, error) {
 
 // sweep removes the temporary files of an earlier run.
 func (d *dirBlobs) sweep() error {
-	entries, err := os.ReadDir(d.dir)
+	entries, err := d.ops.ReadDir(d.dir)
 	if err != nil {
 		return fmt.Errorf("list blocks: %w", err)
 	}

@@ -31,14 +31,14 @@ const (
 // openCatalog opens the catalog of a directory. lost says that blocks may be
 // missing in it: there was none, or its newest state cannot be read. The error
 // is ErrCatalog if it cannot be used at all.
-func openCatalog(dir string) (c *catalog, lost bool, err error) {
+func openCatalog(ops fileOps, dir string) (c *catalog, lost bool, err error) {
 	path := filepath.Join(dir, catalogFile)
-	stale, err := checkPages(path)
+	stale, err := checkPages(ops, path)
 	if err != nil {
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, OpenFile: ops.OpenMapped,
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)

@@ -58,8 +58,8 @@ type catalogPages struct {
 // checkPages says whether bbolt can open the file at path. stale says that the
 // newest transaction may be missing in it. A file that is not there or empty is
 // whole.
-func checkPages(path string) (stale bool, err error) {
-	f, err := os.Open(path)
+func checkPages(ops fileOps, path string) (stale bool, err error) {
+	f, err := ops.OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -67,12 +67,12 @@ func checkPages(path string) (stale bool, err error) {
 		return false, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil || st.Size() == 0 {
+	size, err := f.Size()
+	if err != nil || size == 0 {
 		return false, err
 	}
 	p := &catalogPages{r: f, entry: func(string, []byte, []byte) error { return nil }}
-	if err := p.read(st.Size()); err != nil {
+	if err := p.read(size); err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCatalog, err)
 	}
 	return p.stale, nil

@@ -164,7 +164,7 @@ func (c *checker) directory() error {
 	if err := c.listFiles(); err != nil {
 		return err
 	}
-	log, err := listLog(filepath.Join(c.dir, logDir))
+	log, err := listLog(osFiles{}, filepath.Join(c.dir, logDir))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

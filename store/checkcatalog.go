@@ -318,7 +318,7 @@ func (c *checker) makeCatalog(there bool) (kept string, err error) {
 	if err := os.MkdirAll(c.blobs.dir, 0o700); err != nil {
 		return kept, err
 	}
-	cat, _, err := openCatalog(c.dir)
+	cat, _, err := openCatalog(osFiles{}, c.dir)
 	if err != nil {
 		return kept, err
 	}

@@ -47,7 +47,7 @@ func (c *checker) repaired(f fix) {
 
 // repairCatalog changes the catalog's entries in one transaction.
 func (c *checker) repairCatalog() error {
-	cat, _, err := openCatalog(c.dir)
+	cat, _, err := openCatalog(osFiles{}, c.dir)
 	if err != nil {
 		return fmt.Errorf("repair: %w", err)
 	}

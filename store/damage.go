@@ -45,13 +45,15 @@ func (s *Store) quarantine(b *block, part int, service string, cause error) erro
 	s.mu.Lock()
 	_, known := s.damaged[key]
 	s.damaged[key] = cause.Error()
+	if !known && diskFailed(cause) {
+		s.failing[key] = true
+	}
 	s.mu.Unlock()
 	if !known {
 		s.stats.quarantined.Add(1)
 		s.o.Logger.Error("block is damaged, its part is left out", inquest.LogBlock, key,
 			inquest.LogService, service, inquest.LogErr, cause)
-		// An input error may pass; content that does not fit will not.
-		if !errors.Is(cause, syscall.EIO) {
+		if !diskFailed(cause) { // what the disk does may pass; content that does not fit will not
 			if err := s.catalog.damage(key, cause.Error()); err != nil {
 				s.warn("mark damaged block", err)
 			}

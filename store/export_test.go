@@ -633,7 +633,7 @@ func RollupDue(s *Store) int {
 
 // EditCatalog changes the catalog of a directory that no store has open.
 func EditCatalog(dir string, edit func(*CatalogEdit) error) error {
-	c, _, err := openCatalog(dir)
+	c, _, err := openCatalog(osFiles{}, dir)
 	if err != nil {
 		return err
 	}

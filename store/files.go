@@ -7,10 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileOps is what the store asks of a file system, so that tests can make it
-// fail.
+// fileOps is what the store asks of a file system, and its only way to it, so
+// that tests can make it fail.
 type fileOps interface {
 	OpenFile(name string, flag int, perm os.FileMode) (file, error)
+	// OpenMapped opens a file for bbolt, which maps it and so wants a real one.
+	OpenMapped(name string, flag int, perm os.FileMode) (*os.File, error)
+	MkdirAll(name string, perm os.FileMode) error
+	ReadDir(name string) ([]os.DirEntry, error)
+	Stat(name string) (os.FileInfo, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	SyncDir(name string) error
@@ -37,8 +42,15 @@ func (osFiles) OpenFile(name string, flag int, perm os.FileMode) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osFiles) Rename(from, to string) error { return os.Rename(from, to) }
-func (osFiles) Remove(name string) error     { return os.Remove(name) }
+func (osFiles) OpenMapped(name string, flag int, perm os.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+
+func (osFiles) MkdirAll(name string, perm os.FileMode) error { return os.MkdirAll(name, perm) }
+func (osFiles) ReadDir(name string) ([]os.DirEntry, error)   { return os.ReadDir(name) }
+func (osFiles) Stat(name string) (os.FileInfo, error)        { return os.Stat(name) }
+func (osFiles) Rename(from, to string) error                 { return os.Rename(from, to) }
+func (osFiles) Remove(name string) error                     { return os.Remove(name) }
 
 func (osFiles) SyncDir(name string) error {
 	d, err := os.Open(name)

@@ -172,8 +172,16 @@ func (k *keeper) poke() {
 }
 
 // Settle does at once what else is done in the background, rollups, merging
-// and retention, and returns when nothing of it is left.
+// and retention, and returns when nothing of it is left. It waits for replay.
 func (s *Store) Settle(ctx context.Context) error {
+	select {
+	case <-s.started:
+		if err := s.Ready(); err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	done := make(chan error, 1)
 	s.keeper.mu.Lock()
 	s.keeper.waits = append(s.keeper.waits, done)
@@ -257,6 +265,7 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 	for key := range s.damaged {
 		if id, _, _ := strings.Cut(key, "/"); slices.ContainsFunc(remove, func(b *block) bool { return b.info.id == id }) {
 			delete(s.damaged, key)
+			delete(s.failing, key)
 		}
 	}
 	s.keys.replaced(remove, added)

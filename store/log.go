@@ -38,10 +38,10 @@ type logSet struct {
 
 // openLog lists the files of a directory.
 func openLog(ops fileOps, dir string, next uint64) (*logSet, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ops.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
 	}
-	files, err := listLog(dir)
+	files, err := listLog(ops, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +53,8 @@ func openLog(ops fileOps, dir string, next uint64) (*logSet, error) {
 }
 
 // listLog lists the files of a log in order.
-func listLog(dir string) ([]*logFile, error) {
-	entries, err := os.ReadDir(dir)
+func listLog(ops fileOps, dir string) ([]*logFile, error) {
+	entries, err := ops.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list log: %w", err)
 	}
@@ -68,7 +68,7 @@ func listLog(dir string) ([]*logFile, error) {
 		if err != nil {
 			continue
 		}
-		info, err := e.Info()
+		info, err := ops.Stat(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("list log: %w", err)
 		}

@@ -420,22 +420,22 @@ func TestMergeFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := stored(t, s)
-	files := &store.FailNth{}
-	step := int64(1)
+	files := &store.Faults{}
+	step := 1
 	if testing.Short() {
 		step = 7
 	}
 	base = copyDir(t, base)
 	_ = s.Close()
-	for n := int64(0); ; n += step {
+	for n := 0; ; n += step {
 		dir := copyDir(t, base)
-		files.N.Store(-1)
-		s := open(t, dir, store.SmallMerges, store.WithFailNth(files))
-		files.N.Store(n)
+		files.Repair()
+		s := open(t, dir, store.SmallMerges, store.WithFaults(files))
+		files.Arm(store.FailOnce, n)
 		err := s.Settle(context.Background())
-		hit := files.N.Load() < 0
-		files.N.Store(-1)
-		what, _ := files.What.Load().(string)
+		files.Repair()
+		what, reads := files.Failed()
+		hit := what != ""
 		if !hit {
 			if n < 40 {
 				t.Fatalf("only %d operations", n)
@@ -443,7 +443,7 @@ func TestMergeFaults(t *testing.T) {
 			t.Logf("%d operations", n)
 			break
 		}
-		if strings.HasPrefix(what, "read") || strings.HasPrefix(what, "open") && !strings.HasSuffix(what, ".tmp") {
+		if reads {
 			// Taken for damage until the next start.
 			_ = s.Close()
 			s = open(t, dir, store.SmallMerges)

@@ -1,12 +1,6 @@
 package store
 
-import (
-	"fmt"
-	"github.com/goinquest/inquest"
-	"os"
-	"sync/atomic"
-	"syscall"
-)
+import "github.com/goinquest/inquest"
 
 // SmallMerges makes a store merge whatever there is, into many small files.
 func SmallMerges(o *Options) {
@@ -59,85 +53,6 @@ func (s *Store) CatalogDamage() map[string]string {
 		panic(err)
 	}
 	return st.broken
-}
-
-// FailNth is a file system of which one operation fails: writes, after a part
-// was written, with ENOSPC, the others with EIO.
-type FailNth struct {
-	osFiles
-	N    atomic.Int64 // counts down to the operation that fails; negative: none does
-	What atomic.Value // string: the operation that failed
-}
-
-// WithFailNth makes a store use f.
-func WithFailNth(f *FailNth) func(*Options) { return func(o *Options) { o.files = f } }
-
-func (f *FailNth) fail(op, name string) error {
-	if f.N.Add(-1) != -1 {
-		return nil
-	}
-	f.What.Store(fmt.Sprint(op, " ", name))
-	return &os.PathError{Op: op, Path: name, Err: syscall.EIO}
-}
-
-func (f *FailNth) OpenFile(name string, flag int, perm os.FileMode) (file, error) {
-	if err := f.fail("open", name); err != nil {
-		return nil, err
-	}
-	inner, err := f.osFiles.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &failFile{inner, f, name}, nil
-}
-
-func (f *FailNth) Rename(from, to string) error {
-	if err := f.fail("rename", from); err != nil {
-		return err
-	}
-	return f.osFiles.Rename(from, to)
-}
-
-func (f *FailNth) Remove(name string) error {
-	if err := f.fail("remove", name); err != nil {
-		return err
-	}
-	return f.osFiles.Remove(name)
-}
-
-func (f *FailNth) SyncDir(name string) error {
-	if err := f.fail("sync", name); err != nil {
-		return err
-	}
-	return f.osFiles.SyncDir(name)
-}
-
-type failFile struct {
-	file
-	f    *FailNth
-	name string
-}
-
-func (f *failFile) Write(p []byte) (int, error) {
-	if err := f.f.fail("write", f.name); err != nil {
-		n, _ := f.file.Write(p[:len(p)/2])
-		return n, &os.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
-	}
-	return f.file.Write(p)
-}
-
-func (f *failFile) ReadAt(p []byte, off int64) (int, error) {
-	if err := f.f.fail("read", f.name); err != nil {
-		return 0, err
-	}
-	return f.file.ReadAt(p, off)
-}
-
-func (f *failFile) Datasync() error {
-	if err := f.f.fail("fdatasync", f.name); err != nil {
-		return err
-	}
-	return f.file.Datasync()
 }
 
 // BodyHash is the hash of the body that a key in a block names.

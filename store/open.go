@@ -54,7 +54,7 @@ func (s *Store) openFiles() (*replay, error) {
 func (s *Store) openCatalog() (*catalogState, error) {
 	var lost bool
 	var err error
-	if s.catalog, lost, err = openCatalog(s.o.Dir); errors.Is(err, ErrCatalog) {
+	if s.catalog, lost, err = openCatalog(s.ops, s.o.Dir); errors.Is(err, ErrCatalog) {
 		// Without a block it has nothing that is worth a person's time: the power
 		// went while it was made.
 		names, lerr := s.blobs.List()
@@ -66,7 +66,7 @@ func (s *Store) openCatalog() (*catalogState, error) {
 			return nil, errors.Join(err, serr)
 		}
 		s.o.Logger.Warn("catalog is damaged and is made anew", "kept", aside, inquest.LogErr, err)
-		s.catalog, lost, err = openCatalog(s.o.Dir)
+		s.catalog, lost, err = openCatalog(s.ops, s.o.Dir)
 	}
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (s *Store) openBlocks(st *catalogState) error {
 	for _, info := range st.blocks {
 		known[info.id] = true
 		path := s.blobs.path(info.id)
-		fi, err := os.Stat(path)
+		fi, err := s.ops.Stat(path)
 		switch {
 		case err != nil:
 			s.damaged[info.id] = err.Error()
@@ -172,8 +172,12 @@ func (s *Store) loadBlockKeys(ctx context.Context) error {
 		if b.info.created < oldest {
 			continue
 		}
+		var raw []byte
 		b.acquire()
-		raw, err := b.read(s.pk, &b.info.keyList)
+		err := s.patiently(ctx, func() (err error) {
+			raw, err = b.read(s.pk, &b.info.keyList)
+			return err
+		})
 		b.release()
 		var runs *keyRuns
 		if err == nil {

@@ -54,7 +54,7 @@ func (r *replay) scan(ctx context.Context) error {
 }
 
 func (r *replay) scanFile(ctx context.Context, lf *logFile) error {
-	f, err := os.Open(lf.path)
+	f, err := r.open(ctx, lf.path)
 	if err != nil {
 		return fmt.Errorf("open log file: %w", err)
 	}
@@ -276,7 +276,7 @@ func (s *Store) closeRecovered() {
 
 // runPass replays the profiles of some epochs.
 func (r *replay) runPass(ctx context.Context, epochs map[uint64]bool) error {
-	var f *os.File
+	var f *patientFile
 	var of *logFile
 	defer func() {
 		if f != nil {
@@ -292,7 +292,7 @@ func (r *replay) runPass(ctx context.Context, epochs map[uint64]bool) error {
 				_ = f.Close()
 			}
 			var err error
-			if f, err = os.Open(p.file.path); err != nil {
+			if f, err = r.open(ctx, p.file.path); err != nil {
 				return fmt.Errorf("open log file: %w", err)
 			}
 			of = p.file
@@ -300,7 +300,7 @@ func (r *replay) runPass(ctx context.Context, epochs map[uint64]bool) error {
 		r.frame(f, p, epochs)
 		r.done.Add(p.size)
 	}
-	return nil
+	return ctx.Err() // if it has ended, the last frame may not be damaged at all
 }
 
 // frame replays the records of some epochs in one frame.
@@ -460,13 +460,16 @@ func (s *Store) start(ctx context.Context, r *replay) {
 
 // baseline reads a cumulative state that is in the log and not replayed yet.
 func (r *replay) baseline(name string, p framePlace) ([]byte, error) {
-	f, err := os.Open(p.file.path)
+	f, err := r.s.ops.OpenFile(p.file.path, os.O_RDONLY, 0)
 	if err != nil {
 		// Replay has just ended, and the file is gone with its epochs.
 		return nil, inquest.Errorf(inquest.ErrUnavailable, "cumulative state %q is being moved, ask again: %w", name, err)
 	}
 	defer f.Close()
 	recs, payload, err := r.readFrame(f, p)
+	if diskFailed(err) {
+		return nil, inquest.Errorf(inquest.ErrUnavailable, "read cumulative state %q: %w", name, err)
+	}
 	if err != nil {
 		return nil, nil // the frame is damaged: replay reports it
 	}

@@ -28,9 +28,15 @@ func (s *Store) rollUp(ctx context.Context) (did bool, err error) {
 	defer releaseAll(batch)
 	var add []*blockInfo
 	err = s.withoutDamaged(ctx, func() error {
+		if s.anyFailing(batch) {
+			return errFailing
+		}
 		add, err = s.rollBlocks(ctx, batch)
 		return err
 	})
+	if errors.Is(err, errFailing) {
+		return true, nil // the others come next
+	}
 	if err != nil {
 		return false, fmt.Errorf("roll up %d blocks: %w", len(batch), err)
 	}
@@ -46,7 +52,7 @@ func (s *Store) rollupBatch() []*block {
 	defer s.mu.RUnlock()
 	var all []*block
 	for _, b := range s.blocks {
-		if b.info.level != levelRollup && !b.info.rolled && s.damaged[b.info.id] == "" {
+		if b.info.level != levelRollup && !b.info.rolled && s.damaged[b.info.id] == "" && !s.isFailing(b) {
 			all = append(all, b)
 		}
 	}
@@ -65,6 +71,27 @@ func (s *Store) rollupBatch() []*block {
 		b.acquire()
 	}
 	return batch
+}
+
+// errFailing puts off the rollups of blocks that could perhaps be read later:
+// what rollups do not have nobody reads any more.
+var errFailing = errors.New("disk fails")
+
+func (s *Store) anyFailing(batch []*block) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.ContainsFunc(batch, s.isFailing)
+}
+
+// isFailing says whether anything of a block could not be read because the
+// disk failed; s.mu is held.
+func (s *Store) isFailing(b *block) bool {
+	for key := range s.failing {
+		if id, _, _ := strings.Cut(key, "/"); id == b.info.id {
+			return true
+		}
+	}
+	return false
 }
 
 // compareBlocks orders blocks by when they were written.

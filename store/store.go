@@ -147,6 +147,7 @@ type Store struct {
 	blocks    []*block
 	index     *blockIndex       // of blocks
 	damaged   map[string]string // block, or block "/" part → reason
+	failing   map[string]bool   // keys of damaged that are not in the catalog: the disk failed, which may pass
 	lostLog   []string
 	closed    bool
 }
@@ -163,14 +164,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := o.files.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
 		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 3), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
-		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{},
+		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{}, failing: map[string]bool{},
 	}
 	s.baselines = newBaselines(s.memory)
 	s.keys = newKeyIndex(o.KeyAge, o.KeyBytes, s.keysForgotten)
