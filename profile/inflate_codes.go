@@ -76,10 +76,7 @@ func (f *inflater) codes(size int) bool {
 				}
 			}
 			if e&entrySpecial != 0 {
-				n := uint(e & 63)
-				f.pos, f.buf, f.cnt, f.o = pos, buf>>n, uint(cnt&0xff)-n, o
-				f.trim()
-				return n != 0 // 0: a code without meaning
+				return f.leave(pos, o, buf, uint(cnt&0xff), uint(e&63))
 			}
 		}
 		length := int(e>>16&0x7fff + uint32(buf&(1<<(e&63)-1)>>(e>>8&15)))
@@ -107,9 +104,8 @@ func (f *inflater) codes(size int) bool {
 			o = copyNear(f.out, o, distance, length)
 			continue
 		}
-		// Words may go beyond the match, as far as the slack. Most matches take
-		// one or two, of which the second costs less than a wrong guess.
 		from := o - distance
+		// Words may go beyond the match; two at once cost less than a wrong guess.
 		store64(out, o, load64(out, from))
 		store64(out, o+8, load64(out, from+8))
 		for i := 16; i < length; i += 8 {
@@ -152,3 +148,10 @@ func refillTail(in []byte, pos int, buf uint64, cnt uint) (int, uint64, uint) {
 
 // trim clears the bits of buf beyond cnt, which codes leaves there.
 func (f *inflater) trim() { f.buf &= 1<<f.cnt - 1 }
+
+// leave ends a block after a code of n bits, 0 for one without meaning.
+func (f *inflater) leave(pos, o int, buf uint64, cnt, n uint) bool {
+	f.pos, f.buf, f.cnt, f.o = pos, buf>>n, cnt-n, o
+	f.trim()
+	return n != 0
+}

@@ -143,15 +143,6 @@ func (t *tables) profileLabels(set uint32) inquest.Labels {
 	return ls
 }
 
-func (t *tables) sectionTypes(l *layout) (inquest.Kind, []inquest.Type) {
-	kind := inquest.Kind(t.strings[l.kind])
-	types := make([]inquest.Type, len(l.types))
-	for i, p := range l.types {
-		types[i] = inquest.TypeOf(kind, t.strings[p.name], t.strings[p.value])
-	}
-	return kind, types
-}
-
 // dict is a dictionary that grows: the tables and the look-ups that keep the
 // function-level tree a tree. Everything else that finds entries by content
 // is in interner, which replay does without.

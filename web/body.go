@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/bits"
 	"net/http"
 	"sync"
 	"time"
@@ -15,18 +16,20 @@ import (
 )
 
 const (
-	firstBodyBytes = 64 << 10  // what a body of unknown length is given at first
-	maxPooledBytes = 256 << 10 // larger buffers are not kept
+	firstBodyBytes = 64 << 10 // what a body of unknown length is given at first
+	leastBodyBits  = 12       // buffers that are used again have 4 KiB,
+	mostBodyBits   = 18       // twice that and so on, up to 256 KiB
 	bodyPatience   = 5 * time.Second
 )
 
 // bodies receives request bodies into buffers that are used again, and bounds
-// the memory of all of them together.
+// the memory of all of them together. There is a pool for each size: in a
+// common one all buffers would become as large as the largest body.
 type bodies struct {
 	max     int64 // bytes of one body
 	timeout time.Duration
-	memory  *semaphore.Weighted // in bytes
-	pool    sync.Pool           // of *[]byte
+	memory  *semaphore.Weighted                         // in bytes
+	pools   [mostBodyBits - leastBodyBits + 1]sync.Pool // of *body
 }
 
 func newBodies(o Options) *bodies {
@@ -40,15 +43,28 @@ type body struct {
 	reserved int64
 }
 
-// release gives the buffer back.
+// bodyClass is the pool of buffers with at least size bytes.
+func bodyClass(size int64) int {
+	return min(max(bits.Len64(uint64(size-1)), leastBodyBits), mostBodyBits) - leastBodyBits
+}
+
+// get returns an empty body of a class. Its memory is reserved.
+func (bs *bodies) get(class int) *body {
+	b, ok := bs.pools[class].Get().(*body)
+	if !ok {
+		b = &body{from: bs, bytes: make([]byte, 0, 1<<(leastBodyBits+class))}
+	}
+	b.reserved = int64(cap(b.bytes))
+	return b
+}
+
+// release gives the buffer back. The body is another one's afterwards.
 func (b *body) release() {
 	b.from.memory.Release(b.reserved)
-	b.reserved = 0
-	if cap(b.bytes) <= maxPooledBytes {
-		buf := b.bytes[:0]
-		b.from.pool.Put(&buf)
+	b.bytes, b.reserved = b.bytes[:0], 0
+	if size := int64(cap(b.bytes)); size == 1<<(leastBodyBits+bodyClass(size)) { // else it had to grow
+		b.from.pools[bodyClass(size)].Put(b)
 	}
-	b.bytes = nil
 }
 
 // read receives the body of a request, which must be released. The errors are
@@ -61,20 +77,14 @@ func (bs *bodies) read(c echo.Context) (*body, error) {
 	}
 	// Only what arrives is reserved: a sender that announces much and sends
 	// nothing holds little.
-	first := int64(firstBodyBytes)
+	class := bodyClass(firstBodyBytes)
 	if r.ContentLength > 0 {
-		first = min(r.ContentLength+1, 4*firstBodyBytes) // +1: room to meet the end
+		class = bodyClass(r.ContentLength + 1) // +1: room to meet the end
 	}
-	if !bs.acquire(r.Context(), first) {
+	if !bs.acquire(r.Context(), 1<<(leastBodyBits+class)) {
 		return nil, bs.busy()
 	}
-	b := &body{from: bs, reserved: first}
-	if buf, ok := bs.pool.Get().(*[]byte); ok && b.reserve(int64(cap(*buf))) {
-		b.bytes = *buf
-	}
-	if int64(cap(b.bytes)) < first {
-		b.bytes = make([]byte, 0, first)
-	}
+	b := bs.get(class)
 	control := http.NewResponseController(c.Response().Writer)
 	// A connection that cannot have deadlines (LocalClient's) needs none.
 	_ = control.SetReadDeadline(time.Now().Add(bs.timeout))
