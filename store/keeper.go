@@ -25,6 +25,7 @@ type keeper struct {
 	resumed  time.Time       // when work began after the last pause
 	bytes    int64           // that were read and written since
 	unmerged map[string]bool // blocks whose keys are damaged, see bodyHashes
+	unmade   map[int64]bool  // days whose damaged rollups cannot be made again
 
 	mu     sync.Mutex
 	waits  []chan error // answered when nothing is left to do
@@ -46,8 +47,8 @@ const keeperTick = 5 * time.Second
 
 func newKeeper(s *Store) *keeper {
 	return &keeper{
-		s: s, unmerged: map[string]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		jobs: []job{{"roll up", s.rollUp}, {"merge rollups", s.compactRollups}, {"merge", s.mergeBlocks}},
+		s: s, unmerged: map[string]bool{}, unmade: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		jobs: []job{{"roll up", s.rollUp}, {"make rollups again", s.remakeRollups}, {"merge rollups", s.compactRollups}, {"merge", s.mergeBlocks}},
 	}
 }
 
