@@ -230,6 +230,7 @@ func TestFlip(t *testing.T) {
 	v, base := flipBase(t)
 	want := askAll(t, "before", v.s)
 	parts := store.PartServices(t, v.s)
+	flush(t, v.s)
 	settle(t, v.s)
 	wantSettled := askAll(t, "before", v.s)
 	if err := v.s.Close(); err != nil {
@@ -302,6 +303,7 @@ func (f *flipper) flip(when string, bad []byte) {
 	} else {
 		view.Close()
 	}
+	flush(f.t, v.s)
 	settle(f.t, v.s)
 	f.settled(when, v.s, reported)
 	if err := v.s.Close(); err != nil {
