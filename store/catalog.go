@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,7 +40,7 @@ func openCatalog(dir string) (c *catalog, fresh bool, err error) {
 	c = &catalog{db}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		fresh = tx.Bucket([]byte(bucketMeta)) == nil
-		for _, b := range []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged} {
+		for _, b := range []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged, bucketHorizon, bucketDeletions, bucketCuts} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
 			}
@@ -324,4 +325,21 @@ func (c *catalog) putBuilds(builds []inquest.Build) error {
 		}
 		return nil
 	})
+}
+
+// get returns a copy of a value, nil if there is none.
+func (c *catalog) get(bucket, key string) (v []byte, err error) {
+	err = c.db.View(func(tx *bbolt.Tx) error {
+		v = slices.Clone(tx.Bucket([]byte(bucket)).Get([]byte(key)))
+		return nil
+	})
+	return v, err
+}
+
+func (c *catalog) put(bucket, key string, v []byte) error {
+	err := c.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(key), v) })
+	if err != nil {
+		return fmt.Errorf("write catalog: %w", err)
+	}
+	return nil
 }

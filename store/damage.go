@@ -74,6 +74,10 @@ func (s *Store) quarantineLog(what string) {
 func (s *Store) storedKey(key inquest.Key, candidates []*block) (*block, *storedKey, error) {
 	for _, b := range candidates {
 		b.acquire()
+		if b.isDoomed() { // it went, and its keys with it, or they are in another candidate
+			b.release()
+			continue
+		}
 		k, err := b.findKey(s.pk, key)
 		if err == nil && k != nil {
 			return b, k, nil

@@ -40,7 +40,9 @@ const keeperTick = 5 * time.Second
 func newKeeper(s *Store) *keeper {
 	return &keeper{
 		s: s, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		jobs: []job{},
+		jobs: []job{
+			{"retention", s.retainer.step},
+		},
 	}
 }
 
@@ -69,9 +71,19 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.wake:
 		case <-tick.C:
 		}
-		if k.s.replayed.Load() {
+		if k.s.settled() {
 			k.work(ctx)
 		}
+	}
+}
+
+// settled says that what Open leaves for later is done.
+func (s *Store) settled() bool {
+	select {
+	case <-s.started:
+		return s.replayed.Load()
+	default:
+		return false
 	}
 }
 
@@ -208,9 +220,12 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 		b.info.rolled = true
 	}
 	s.blocks = slices.DeleteFunc(slices.Clone(s.blocks), func(b *block) bool { return slices.Contains(remove, b) })
+	var added []*block
 	for _, info := range add {
-		s.blocks = append(s.blocks, &block{info: info, blobs: s.blobs})
+		added = append(added, &block{info: info, blobs: s.blobs})
 	}
+	s.blocks = append(s.blocks, added...)
+	s.keys.replaced(remove, added)
 	s.mu.Unlock()
 	for _, b := range remove {
 		s.listings.forget(b.info.id)

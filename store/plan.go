@@ -21,6 +21,7 @@ func (s Span) empty() bool { return s.From >= s.Until }
 type plan struct {
 	whole Span // the window; wider than asked for where only rollups are left
 	spans [Day + 1][]Span
+	hide  *hiding // what does not count although it is there
 }
 
 // horizon is, by resolution, from when on there are rows that start then.
@@ -90,14 +91,14 @@ func (s *Store) plan(sel *Selection) *plan {
 	from, until := windowNanos(sel.Window)
 	w := Span{from, until}
 	if !sel.Rollups {
-		return rawOnly(w)
+		p := rawOnly(w)
+		p.hide = s.hiding(false)
+		return p
 	}
-	return planWindow(w, sel.Step, s.horizon(&sel.Services))
-}
-
-// horizon is what there still is of all of the services; s.mu is held.
-func (s *Store) horizon(*Services) *horizon {
-	return &horizon{minTime, minTime, minTime, minTime}
+	p := planWindow(w, sel.Step, s.horizon(&sel.Services))
+	p.hide = s.hiding(true)
+	sel.Shared = sel.Shared && p.hide.mayShare(p.whole)
+	return p
 }
 
 // RollupKeeps says whether the rows of rollups keep a label of profiles.

@@ -45,6 +45,7 @@ type Options struct {
 	HeadBytes    int64                 // of memory of all heads, beyond which the largest end; default 128 MiB
 	KeyAge       time.Duration         // how long idempotency keys are remembered at least; default 25 h
 	MinFreeBytes int64                 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	Retention    Retention             // what is deleted for its age or for want of space; default: nothing
 
 	files fileOps // tests put one in that fails
 }
@@ -107,6 +108,8 @@ type Store struct {
 	commit    *committer
 	closer    *closer
 	keeper    *keeper
+	retainer  *retainer
+	reach     atomic.Pointer[reach]
 
 	run       uint64 // number of this run's first log file
 	replay    *replay
@@ -140,6 +143,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := o.Retention.Validate(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
@@ -168,6 +174,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.cancel = cancel
 	go s.commit.run()
 	go s.closer.run()
+	s.retainer = newRetainer(s)
 	s.keeper = newKeeper(s)
 	s.keeper.start()
 	go s.start(background, r)

@@ -30,6 +30,7 @@ type View struct {
 type viewBlock struct {
 	*block
 	rolled bool
+	cuts   []cut
 }
 
 // Selection says what a view is of.
@@ -85,7 +86,7 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	v := &View{Incomplete: !s.replayed.Load(), Window: p.window(sel.Window)}
 	for _, h := range s.allHeads() {
 		if sel.Services.wants(h.service) {
-			if part := s.headPart(h, []Span{p.whole}); part != nil {
+			if part := s.headPart(h, p.ofHead(h)); part != nil {
 				v.Parts = append(v.Parts, part)
 			}
 		}
@@ -93,7 +94,7 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	for _, b := range s.blocks {
 		if b.info.from < p.whole.Until && b.info.to >= p.whole.From && (sel.Rollups || b.info.level != levelRollup) && sel.Services.mayBeIn(b.info) {
 			b.acquire()
-			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled})
+			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled, b.cuts})
 		}
 	}
 	for key, reason := range s.damaged {
@@ -148,7 +149,7 @@ func (s *Store) allHeads() []*head {
 	return append(append(out, s.closing...), s.recovered...)
 }
 
-func (s *Store) headPart(h *head, spans []Span) *Part {
+func (s *Store) headPart(h *head, spansOf func(inquest.Kind) []Span) *Part {
 	snap := h.snapshot()
 	p := &Part{
 		Service: h.service, s: s, tables: snap.tables,
@@ -156,7 +157,9 @@ func (s *Store) headPart(h *head, spans []Span) *Part {
 	}
 	t := &p.tables
 	for i := range snap.sections {
-		hs := &snap.sections[i]
+		hs, l := &snap.sections[i], &t.layouts[i]
+		kind := inquest.Kind(t.strings[l.kind])
+		spans := spansOf(kind)
 		sec := partSection{cols: hs.cols}
 		sec.addGroups(hs.groups, spans)
 		for _, r := range hs.rows {
@@ -167,11 +170,10 @@ func (s *Store) headPart(h *head, spans []Span) *Part {
 		if sec.n == 0 {
 			continue
 		}
-		l := &t.layouts[i]
 		for _, pr := range l.types {
 			sec.types = append(sec.types, [2]string{t.strings[pr.name], t.strings[pr.value]})
 		}
-		sec.describe(&sectionInfo{kind: inquest.Kind(t.strings[l.kind]), sampleTypes: sec.types}, spans)
+		sec.describe(&sectionInfo{kind: kind, sampleTypes: sec.types}, spans)
 		p.sections = append(p.sections, sec)
 	}
 	if len(p.sections) == 0 {
@@ -264,6 +266,7 @@ func (p *plan) touches(b viewBlock, pi *partInfo, sel *Selection) bool {
 // only where the plan has no rollup, and of two parts that hold the same steps
 // of a service only the shared one or only the service's own.
 func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
+	spans, waiting := []Span{p.whole}, false
 	switch {
 	case si.digest:
 		return nil
@@ -272,11 +275,21 @@ func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []
 		if shared != (pi.service == "") {
 			return nil
 		}
-		return p.spans[si.resolution]
+		spans = p.spans[si.resolution]
 	case b.rolled:
-		return p.spans[Raw]
+		spans = p.spans[Raw]
+	default:
+		waiting = true
 	}
-	return []Span{p.whole}
+	spans = after(spans, p.hide.since(pi.service, si.kind, si.resolution, waiting))
+	return p.uncut(spans, b, pi.service, si.resolution)
+}
+
+// ofHead is where profiles of a head count, by kind.
+func (p *plan) ofHead(h *head) func(inquest.Kind) []Span {
+	return func(kind inquest.Kind) []Span {
+		return after([]Span{p.whole}, p.hide.since(h.service, kind, Raw, true))
+	}
 }
 
 // sharedFrom is the finest resolution that parts of several services have.
@@ -385,7 +398,7 @@ func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row
 			if err != nil {
 				return nil, 0, 0, err
 			}
-			if r := slices.Index(rows.Key, key); r >= 0 {
+			if r := slices.Index(rows.Key, key); r >= 0 && within(p.sections[i].info.Spans, rows.Start[r]) {
 				return p, i, r, nil
 			}
 		}
@@ -435,27 +448,31 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 		s.mu.RUnlock()
 		return nil, errClosed()
 	}
+	p := rawOnly(Span{from, until})
+	p.hide = s.hiding(false)
 	for _, h := range s.allHeads() {
-		if p := s.headPart(h, []Span{{from, until}}); p != nil {
+		if p := s.headPart(h, p.ofHead(h)); p != nil {
 			for i := range p.sections {
 				add(h.service, p.sections[i].info)
 			}
 		}
 	}
-	var blocks []*block
+	var blocks []viewBlock
 	for _, b := range s.blocks {
 		if b.info.from < until && b.info.to >= from {
 			b.acquire()
-			blocks = append(blocks, b)
+			blocks = append(blocks, viewBlock{b, b.info.rolled, b.cuts})
 		}
 	}
 	s.mu.RUnlock()
 	for _, b := range blocks {
-		if list, err := s.listing(b); err == nil { // else views report it
+		if list, err := s.listing(b.block); err == nil { // else views report it
 			for i := range list.parts {
-				for j := range list.parts[i].sections {
-					if si := &list.parts[i].sections[j]; si.resolution == Raw {
-						add(list.parts[i].service, si.section())
+				pi := &list.parts[i]
+				for j := range pi.sections {
+					si := &pi.sections[j]
+					if si.resolution == Raw && touch(p.of(b, pi, si, &Selection{}), si.from, si.until) {
+						add(pi.service, si.section())
 					}
 				}
 			}
