@@ -21,18 +21,89 @@ type Pruned struct {
 // any Self. Hence Cum[i] ≥ Self[i] + Σ Cum of i's children, and the missing
 // part is what is not drawn. Do not merge, focus or rank a pruned tree.
 func (t *Tree) Prune(max int) (*Tree, Pruned) {
-	n := t.Len()
-	if max < 1 || n <= max {
+	if max < 1 || t.Len() <= max {
 		return t, Pruned{}
 	}
-	p := pruner{parent: t.Parent, keep: make([]bool, n), room: max - 1}
+	c := prune(t.Names, t.Name, t.Parent, t.Self, t.Cum, max)
+	return &Tree{Names: c.names, Name: c.name, Parent: c.parent, Self: c.column(t.Self), Cum: c.column(t.Cum)}, c.left(t.Self)
+}
+
+// Prune is Tree.Prune for both sides at once: the room goes to the nodes with
+// the largest values of the two added up. It returns what is left out of each.
+func (t *DiffTree) Prune(max int) (d *DiffTree, base, head Pruned) {
+	if max < 1 || len(t.Name) <= max {
+		return t, Pruned{}, Pruned{}
+	}
+	c := prune(t.Names, t.Name, t.Parent, bothSides(t.BaseSelf, t.HeadSelf), bothSides(t.BaseCum, t.HeadCum), max)
+	d = &DiffTree{
+		Names: c.names, Name: c.name, Parent: c.parent, BaseSelf: c.column(t.BaseSelf), BaseCum: c.column(t.BaseCum),
+		HeadSelf: c.column(t.HeadSelf), HeadCum: c.column(t.HeadCum),
+	}
+	return d, c.left(t.BaseSelf), c.left(t.HeadSelf)
+}
+
+// bothSides adds up magnitudes, as far as there are numbers for it.
+func bothSides(a, b []int64) []int64 {
+	sum := make([]int64, len(a))
+	for i := range sum {
+		sum[i] = int64(min(magnitude(a[i]), 1<<61) + min(magnitude(b[i]), 1<<61))
+	}
+	return sum
+}
+
+// cutting is what is left of a tree's columns.
+type cutting struct {
+	kept   []int32 // nodes of the whole tree, ascending
+	keep   []bool  // per node of it
+	names  []string
+	name   []uint32
+	parent []int32
+}
+
+// prune chooses at most max nodes of a tree.
+func prune(names []string, name []uint32, parent []int32, self, cum []int64, max int) *cutting {
+	p := pruner{parent: parent, keep: make([]bool, len(name)), room: max - 1}
 	p.keep[0] = true
 	rest := max / 2
 	p.room -= rest
-	p.take(largest(t.Self, max-rest))
+	p.take(largest(self, max-rest))
 	p.room += rest
-	p.take(largest(t.Cum, max))
-	return p.cut(t)
+	p.take(largest(cum, max))
+	c := &cutting{keep: p.keep}
+	pos := make([]int32, len(name))
+	for i, k := range p.keep {
+		if !k {
+			continue
+		}
+		pos[i] = int32(len(c.kept))
+		up := int32(-1)
+		if i > 0 {
+			up = pos[parent[i]]
+		}
+		c.kept, c.name, c.parent = append(c.kept, int32(i)), append(c.name, name[i]), append(c.parent, up)
+	}
+	c.names = renumber(names[0], names, c.name)
+	return c
+}
+
+// column is what is left of a column.
+func (c *cutting) column(values []int64) []int64 {
+	out := make([]int64, len(c.kept))
+	for i, node := range c.kept {
+		out[i] = values[node]
+	}
+	return out
+}
+
+// left says what is left out, of a column of own values.
+func (c *cutting) left(self []int64) (p Pruned) {
+	for i, k := range c.keep {
+		if !k {
+			p.Nodes++
+			p.Value += self[i]
+		}
+	}
+	return p
 }
 
 type pruner struct {
@@ -60,42 +131,6 @@ func (p *pruner) take(nodes []int32) {
 			p.keep[j] = true
 		}
 	}
-}
-
-// cut makes the tree of the kept nodes.
-func (p *pruner) cut(t *Tree) (*Tree, Pruned) {
-	var left Pruned
-	kept := 0
-	for _, k := range p.keep {
-		if k {
-			kept++
-		}
-	}
-	out := &Tree{
-		Name:   make([]uint32, 0, kept),
-		Parent: make([]int32, 0, kept),
-		Self:   make([]int64, 0, kept),
-		Cum:    make([]int64, 0, kept),
-	}
-	pos := make([]int32, t.Len())
-	for i, k := range p.keep {
-		if !k {
-			left.Nodes++
-			left.Value += t.Self[i]
-			continue
-		}
-		pos[i] = int32(len(out.Name))
-		parent := int32(-1)
-		if i > 0 {
-			parent = pos[t.Parent[i]]
-		}
-		out.Name = append(out.Name, t.Name[i])
-		out.Parent = append(out.Parent, parent)
-		out.Self = append(out.Self, t.Self[i])
-		out.Cum = append(out.Cum, t.Cum[i])
-	}
-	out.Names = renumber(t.Names[0], t.Names, out.Name)
-	return out, left
 }
 
 // largest returns the indexes of the k largest magnitudes of values, largest

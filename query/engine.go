@@ -83,9 +83,10 @@ func (e *Engine) admit(ctx context.Context) (release func(), err error) {
 
 // Request selects values.
 type Request struct {
-	Query  string // Prometheus selector; "" or "{}" is the whole fleet
-	Type   string // name of a type, see inquest.Type
-	Window inquest.Window
+	Query   string // Prometheus selector; "" or "{}" is the whole fleet
+	Release string // one more matcher, release=Release, if not ""
+	Type    string // name of a type, see inquest.Type
+	Window  inquest.Window
 	// Agg says how values of different times become one. Delta types have "sum".
 	// Instants have "avg", the time-weighted total over the window; "sum" of all
 	// profiles; "last", per process its last profile; "max", per process the one
@@ -94,6 +95,10 @@ type Request struct {
 	// Rate, for delta types only, asks for an amount per second of the window,
 	// scaled per service from the observed to the present time.
 	Rate bool
+	// Function, for series and for tables by service, release or build, asks for
+	// what this function costs rather than for all: its exact name, or the begin
+	// of names and a *. Series have its cumulative value, tables both.
+	Function string
 }
 
 // The values of Request.Agg.

@@ -305,7 +305,7 @@ func TestErrors(t *testing.T) {
 		{flame(query.Request{Type: "cpu", Agg: "median"}), inquest.ErrInvalid, "want avg, sum, last or max"},
 		{flame(query.Request{Type: "inuse_space", Rate: true}), inquest.ErrInvalid, "leave rate out"},
 		{top("module"), inquest.ErrInvalid, "by=package"},
-		{top("line"), inquest.ErrInvalid, "want function, package, service or release"},
+		{top("line"), inquest.ErrInvalid, "want function, package, service, release or build"},
 		{series(time.Millisecond), inquest.ErrInvalid, "whole seconds"},
 		{series(-time.Second), inquest.ErrInvalid, "whole seconds"},
 		{tooMany, inquest.ErrInvalid, "use a longer step"},

@@ -30,6 +30,9 @@ type selection struct {
 	names  releases
 	units  []*unit
 	procs  int // processes are numbered below it
+	// focusSelf has rows with a focus count with what their functions hold
+	// themselves, rather than with all that passes through them.
+	focusSelf bool
 	// kept counts the samples that matchers on their labels let through.
 	kept atomic.Int64
 }
@@ -46,6 +49,7 @@ type unit struct {
 	sets    []setMatch // per label set of rows
 	proc    []uint32   // per process of rows: number in the selection
 	picked  []int32    // selected rows, ascending
+	focus   *focused   // nil: the request is about no function in particular
 	hold    []int64    // per picked row: ns it stands for; made by holds
 	kept    []int64    // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
 	// What a value of the picked rows is multiplied by: weight, or per row of
@@ -84,7 +88,7 @@ func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selectio
 	defer release()
 	known := -1 // damaged blocks when it was last tried
 	for {
-		s := &selection{e: e, window: w, sel: sel, names: releases{store: e.store}}
+		s := &selection{e: e, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
 		next := s.try(ctx, r, n, f, known)
 		if s.view == nil || len(s.view.Damaged) <= known {
 			return cmp.Or(err, next)

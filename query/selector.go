@@ -2,6 +2,7 @@ package query
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,6 +50,14 @@ func parseSelector(query string) (selector, error) {
 		}
 	}
 	return ms, nil
+}
+
+// withRelease is s and a matcher on the release, if one is given.
+func (s selector) withRelease(release string) selector {
+	if release == "" {
+		return s
+	}
+	return append(slices.Clip(s), &labels.Matcher{Type: labels.MatchEqual, Name: inquest.LabelRelease, Value: release})
 }
 
 // services are those that the matchers on the service let through.

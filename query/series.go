@@ -69,6 +69,9 @@ func (e *Engine) Series(ctx context.Context, r Request, step time.Duration, by [
 		if n := s.window.Duration() / step; n > maxPoints {
 			return inquest.Errorf(inquest.ErrInvalid, "step %v cuts the window of %v into %d points, at most %d are allowed: use a longer step", step, s.window.Duration(), n, maxPoints)
 		}
+		if err := s.focus(ctx, functions(r.Function)); err != nil {
+			return err
+		}
 		g := newGrid(s, step, by)
 		if err := g.fill(ctx); err != nil {
 			return err
@@ -225,6 +228,7 @@ func (g *grid) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		values := g.s.values(u)
 		asked := make(map[*cell][]int32) // rows whose samples must be asked, as indexes into picked
 		for i, row := range u.picked {
 			k := int((u.rows.Start[row] - g.from) / g.step)
@@ -239,7 +243,7 @@ func (g *grid) fill(ctx context.Context) error {
 				asked[c] = append(asked[c], int32(i))
 				continue
 			}
-			v := float64(u.rows.Totals[u.column][row])
+			v := float64(values[row])
 			switch {
 			case g.s.agg != AggAvg:
 			case u.sec.Resolution != store.Raw:

@@ -112,7 +112,7 @@ func added[T int64 | float64](a, b []T) []T {
 // picked: exactly, or weighed if weights (per picked row) is not nil. Samples
 // are only looked at where a matcher asks for it.
 func (s *selection) total(ctx context.Context, u *unit, at []int32, weights []float64) (exact int64, weighed float64, err error) {
-	totals := u.rows.Totals[u.column]
+	totals := s.values(u)
 	for _, sub := range u.split(at) {
 		if len(sub.keep) == 0 {
 			for _, i := range sub.at {
@@ -128,11 +128,15 @@ func (s *selection) total(ctx context.Context, u *unit, at []int32, weights []fl
 		if err != nil {
 			return 0, 0, err
 		}
-		for _, v := range res.Int {
-			exact += v
+		for i, v := range res.Int {
+			if v != 0 && s.counts(u, i) {
+				exact += v
+			}
 		}
-		for _, v := range res.Float {
-			weighed += v
+		for i, v := range res.Float {
+			if v != 0 && s.counts(u, i) {
+				weighed += v
+			}
 		}
 	}
 	return exact, weighed, nil

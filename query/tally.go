@@ -12,7 +12,7 @@ import (
 // tally adds up the tables of the parts of a selection, in 10^-dec units.
 type tally struct {
 	s   *selection
-	key func(string) string // what the name of a function counts as; nil: itself
+	key func(string) string // what the name of a function counts as, "" for nothing; nil: itself
 
 	mu           sync.Mutex
 	rows         map[string]*tallyRow
@@ -46,7 +46,7 @@ func (t *tally) add(ctx context.Context, u *unit) error {
 	t.total += total
 	t.unsymbolized += without
 	for i, name := range names {
-		if selfs[i] == 0 && cums[i] == 0 {
+		if name == "" || selfs[i] == 0 && cums[i] == 0 {
 			continue
 		}
 		row := t.rows[name]

@@ -11,7 +11,8 @@ import (
 	"github.com/goinquest/inquest/store"
 )
 
-// TopRow is one row of a table. For a service or a release Self equals Cum.
+// TopRow is one row of a table. For a service, release or build Self equals
+// Cum unless the request is about a function.
 type TopRow struct {
 	Name string  `json:"name"`
 	Self float64 `json:"self"`
@@ -38,28 +39,33 @@ const (
 	ByPackage  = "package"
 	ByService  = inquest.LabelService
 	ByRelease  = inquest.LabelRelease
+	ByBuild    = inquest.LabelBuild
 )
 
 // Names of rows that stand for what has none.
 const (
 	noPackage = "(no package)" // C functions, addresses
 	noRelease = "(no release)"
+	noBuild   = "(no build)"
 )
 
-// Top is the exact table of what r selects, by function, package, service or
-// release. limit < 1 returns all rows.
+// Top is the exact table of what r selects, by function, package, service,
+// release or build. limit < 1 returns all rows.
 func (e *Engine) Top(ctx context.Context, r Request, by string, limit int) (*TopAnswer, error) {
+	if r.Function != "" && by != ByService && by != ByRelease && by != ByBuild {
+		return nil, inquest.Errorf(inquest.ErrInvalid, "function=%.100s asks who pays for a function: want by=service, release or build", r.Function)
+	}
 	switch by {
 	case "", ByFunction:
 		return e.topOfTree(ctx, r, ByFunction, nil, limit)
 	case ByPackage:
 		return e.topOfTree(ctx, r, by, packageOf, limit)
-	case ByService, ByRelease:
+	case ByService, ByRelease, ByBuild:
 		return e.topOfLabel(ctx, r, by, limit)
 	case "module":
 		return nil, inquest.Errorf(inquest.ErrInvalid, "by=module needs the build information of stored binaries, which this version does not store yet: use by=package")
 	}
-	return nil, inquest.Errorf(inquest.ErrInvalid, "unknown by=%s: want function, package, service or release", by)
+	return nil, inquest.Errorf(inquest.ErrInvalid, "unknown by=%s: want function, package, service, release or build", by)
 }
 
 func packageOf(function string) string {
@@ -143,25 +149,33 @@ func (s *selection) locate(ctx context.Context, rows []TopRow) error {
 	return nil
 }
 
-// topOfLabel adds up totals by service or release.
+// topOfLabel adds up totals, or what a function costs, by a label.
 func (e *Engine) topOfLabel(ctx context.Context, r Request, by string, limit int) (a *TopAnswer, err error) {
 	err = e.readType(ctx, r, need{rollups: true, by: []string{by}}, func(s *selection) error {
 		s.holds()
 		s.choose()
 		s.weigh(by)
-		sums, err := s.sums(ctx, by)
+		cums, err := s.sums(ctx, by)
 		if err != nil {
 			return err
 		}
-		var rows []TopRow
-		var total int64
-		for name, sum := range sums {
-			v := int64(math.Round(sum))
+		selfs, total := cums, int64(0)
+		for _, v := range cums {
 			total += v
-			rows = append(rows, TopRow{Name: name, Self: scaled(v, s.dec), Cum: scaled(v, s.dec)})
+		}
+		if r.Function != "" {
+			if cums, selfs, err = s.focusedSums(ctx, by, functions(r.Function)); err != nil {
+				return err
+			}
+		}
+		var rows []TopRow
+		for name, v := range cums {
+			if r.Function == "" || v != 0 || selfs[name] != 0 {
+				rows = append(rows, TopRow{Name: name, Self: scaled(selfs[name], s.dec), Cum: scaled(v, s.dec)})
+			}
 		}
 		slices.SortFunc(rows, func(a, b TopRow) int {
-			return cmp.Or(cmp.Compare(b.Self, a.Self), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(cmp.Compare(b.Self, a.Self), cmp.Compare(b.Cum, a.Cum), cmp.Compare(a.Name, b.Name))
 		})
 		a = s.table(by, len(rows), total, s.coverage())
 		a.Rows = append(a.Rows, cut(rows, limit)...)
@@ -170,8 +184,23 @@ func (e *Engine) topOfLabel(ctx context.Context, r Request, by string, limit int
 	return a, err
 }
 
-// sums adds up, in 10^-dec units, by service or release.
-func (s *selection) sums(ctx context.Context, by string) (map[string]float64, error) {
+// focusedSums adds up what functions cost, by a label.
+func (s *selection) focusedSums(ctx context.Context, by string, f functions) (cums, selfs map[string]int64, err error) {
+	counted := s.kept.Load() // asking the samples' labels again does not make them more
+	if err := s.focus(ctx, f); err != nil {
+		return nil, nil, err
+	}
+	if cums, err = s.sums(ctx, by); err != nil {
+		return nil, nil, err
+	}
+	s.focusSelf = true
+	selfs, err = s.sums(ctx, by)
+	s.kept.Store(counted)
+	return cums, selfs, err
+}
+
+// sums adds up, in 10^-dec units, by a label.
+func (s *selection) sums(ctx context.Context, by string) (map[string]int64, error) {
 	sums := make(map[string]float64)
 	for _, u := range s.units {
 		if err := ctx.Err(); err != nil {
@@ -185,10 +214,14 @@ func (s *selection) sums(ctx context.Context, by string) (map[string]float64, er
 			sums[name] += v
 		}
 	}
-	return sums, nil
+	rounded := make(map[string]int64, len(sums))
+	for name, v := range sums {
+		rounded[name] = int64(math.Round(v))
+	}
+	return rounded, nil
 }
 
-// by sorts the picked rows, as indexes into picked, by service or release.
+// by sorts the picked rows, as indexes into picked, by a label.
 func (u *unit) by(label string) map[string][]int32 {
 	if label == ByService && u.part.Service != "" {
 		return map[string][]int32{u.part.Service: u.all()}
@@ -196,7 +229,11 @@ func (u *unit) by(label string) map[string][]int32 {
 	out := make(map[string][]int32)
 	for i, row := range u.picked {
 		name := u.sets[u.rows.LabelSet[row]].labels.Get(label)
-		if name == "" {
+		switch {
+		case name != "":
+		case label == ByBuild:
+			name = noBuild
+		default:
 			name = noRelease
 		}
 		out[name] = append(out[name], int32(i))

@@ -14,26 +14,12 @@ import (
 // How values of different times are added up.
 //
 // A profile belongs to the window that contains its Start; nothing is cut at
-// the edges, so windows add up. It stands for its hold:
-//
-//   - a stated hold as it is, at most maxHold;
-//   - else the time to the next Start of the same process and kind in the
-//     selection, at most maxHold; the last takes its predecessor's, and one
-//     that is alone its own observed time, or loneHold if that is zero;
-//   - never less than it observed (End−Start).
-//
-// One exception keeps time from being counted twice: a snapshot of a cumulative
-// kind that was not subtracted observed nothing, and where a difference covers
-// the moment it was taken, that difference stands for the time. So it is with
-// the first snapshot, where the next begins, and with one that came late, of
-// which sum, last and max know. The snapshot's hold is then zero.
+// the edges, so windows add up. It stands for its hold, which depends on the
+// others of its process and kind in the selection where the sender did not
+// state it: see store.Holds.
 //
 // A value is weighed by 1 (sum, last, max), by hold ÷ window (avg) or by its
 // service's present ÷ observed ÷ window (rate).
-const (
-	maxHold  = int64(5 * time.Minute)
-	loneHold = int64(time.Minute)
-)
 
 // holds fills the hold of every picked row.
 func (s *selection) holds() {
@@ -47,10 +33,11 @@ func (s *selection) holds() {
 			}
 			continue
 		}
+		deltas := u.hasDeltas()
 		for i, row := range u.picked {
-			stated, observed := u.rows.Hold[row], u.rows.End[row]-u.rows.Start[row]
-			u.hold[i] = max(min(stated, maxHold), observed)
-			if stated <= 0 || observed == 0 && u.hasDeltas() {
+			observed := u.rows.End[row] - u.rows.Start[row]
+			var clear bool
+			if u.hold[i], clear = store.StatedHold(u.rows.Hold[row], observed, deltas && observed == 0); !clear {
 				unclear[u.proc[u.rows.Process[row]]] = true
 				need = true
 			}
@@ -67,19 +54,10 @@ func (u *unit) hasDeltas() bool {
 	return slices.ContainsFunc(u.sec.Types, func(t inquest.Type) bool { return t.Temporality == inquest.Delta })
 }
 
-// neighbour is one profile among those of its process and kind.
-type neighbour struct {
-	proc       uint32
-	kind       inquest.Kind
-	start, end int64
-	stated     bool
-	baseline   bool
-	hold       *int64
-}
-
 // holdsOf decides the holds that depend on neighbours, of some processes.
 func (s *selection) holdsOf(procs []bool) {
-	var all []neighbour
+	var all []store.Held
+	var holds []*int64
 	for _, u := range s.units {
 		if u.sec.Resolution != store.Raw {
 			continue
@@ -91,47 +69,14 @@ func (s *selection) holdsOf(procs []bool) {
 				continue
 			}
 			start, end := u.rows.Start[row], u.rows.End[row]
-			all = append(all, neighbour{p, u.sec.Kind, start, end, u.rows.Hold[row] > 0, deltas && start == end, &u.hold[i]})
+			all = append(all, store.Held{
+				Process: p, Kind: u.sec.Kind, Start: start, End: end, Stated: u.rows.Hold[row], Baseline: deltas && start == end,
+			})
+			holds = append(holds, &u.hold[i])
 		}
 	}
-	same := func(a, b neighbour) int {
-		return cmp.Or(cmp.Compare(a.proc, b.proc), cmp.Compare(a.kind, b.kind))
-	}
-	slices.SortFunc(all, func(a, b neighbour) int {
-		return cmp.Or(same(a, b), cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
-	})
-	for len(all) > 0 {
-		n := 1
-		for n < len(all) && same(all[0], all[n]) == 0 {
-			n++
-		}
-		holdsOfOne(all[:n])
-		all = all[n:]
-	}
-}
-
-// holdsOfOne decides the holds of one process and kind, sorted by time.
-func holdsOfOne(ns []neighbour) {
-	covered := int64(math.MinInt64) // the latest end so far
-	for i, n := range ns {
-		last, observed := i == len(ns)-1, n.end-n.start
-		var gap int64
-		switch {
-		case !last:
-			gap = min(ns[i+1].start-n.start, maxHold)
-		case i > 0:
-			gap = *ns[i-1].hold
-		}
-		if last && gap == 0 && observed == 0 {
-			gap = loneHold
-		}
-		if !n.stated {
-			*n.hold = max(gap, observed)
-		}
-		if n.baseline && (n.start < covered || !last && ns[i+1].start == n.start && ns[i+1].end > n.start) {
-			*n.hold = 0
-		}
-		covered = max(covered, n.end)
+	for i, hold := range store.Holds(all) {
+		*holds[i] = hold
 	}
 }
 

@@ -218,7 +218,7 @@ func (b *blockWriter) part(h *head) error {
 func (b *blockWriter) groups(s *headSection, si *sectionInfo, t *tables, section uint32) ([]*group, error) {
 	var out []*group
 	for _, g := range s.groups {
-		placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until}
+		placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until, sets: g.sets}
 		for i := range g.streams {
 			st, err := b.place(g.streams[i])
 			if err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -80,6 +81,16 @@ func HeldPerSecond(t inquest.Type) float64 {
 
 func (s *sectionInfo) section() Section {
 	out := Section{Kind: s.kind, Resolution: s.resolution, Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
+	if s.digest {
+		for i, t := range s.sampleTypes {
+			typ, held := inquest.TypeOf(s.kind, t[0], t[1]), -1
+			if typ.Temporality == inquest.Instant {
+				held = i
+			}
+			out.Types, out.Column, out.Held = append(out.Types, typ), append(out.Column, i), append(out.Held, held)
+		}
+		return out
+	}
 	for i, t := range s.sampleTypes {
 		if s.resolution != Raw && strings.HasPrefix(t[0], heldPrefix) {
 			if n := len(out.Held); n > 0 {
@@ -310,7 +321,38 @@ func appendPartDirectory(dst []byte, d *partDirectory) []byte {
 			}
 		}
 	}
+	for _, groups := range d.sections {
+		for _, g := range groups {
+			dst = appendSets(dst, g.sets)
+		}
+	}
 	return dst
+}
+
+// appendSets writes ascending ids.
+func appendSets(dst []byte, sets []uint32) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(sets)))
+	prev := uint32(0)
+	for _, s := range sets {
+		dst = binary.AppendUvarint(dst, uint64(s-prev))
+		prev = s
+	}
+	return dst
+}
+
+// sets reads what appendSets wrote.
+func (c *cursor) sets() []uint32 {
+	out := make([]uint32, c.count())
+	prev := uint64(0)
+	for i := range out {
+		prev += uint64(c.bounded(math.MaxUint32))
+		if prev > math.MaxUint32 {
+			c.fail()
+			return nil
+		}
+		out[i] = uint32(prev)
+	}
+	return out
 }
 
 var errDirectory = errors.New("directory is damaged")
@@ -330,6 +372,13 @@ func readPartDirectory(raw []byte) (*partDirectory, error) {
 		}
 		if c.bad {
 			break
+		}
+	}
+	if len(c.b) > 0 { // version 1 ends here
+		for _, groups := range d.sections {
+			for _, g := range groups {
+				g.sets = c.sets()
+			}
 		}
 	}
 	if c.bad || len(c.b) > 0 {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -188,6 +189,9 @@ func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
 			if err := blocks.Delete([]byte(b.id)); err != nil {
 				return err
 			}
+			if err := forgetCuts(tx.Bucket([]byte(bucketCuts)), b.id); err != nil {
+				return err
+			}
 		}
 		for _, b := range add {
 			if err := blocks.Put([]byte(b.id), appendInfo(nil, b)); err != nil {
@@ -207,6 +211,20 @@ func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
 		return fmt.Errorf("replace blocks in catalog: %w", err)
 	}
 	return nil
+}
+
+// forgetCuts forgets what was to be taken out of a block that goes.
+func forgetCuts(cuts *bbolt.Bucket, id string) error {
+	prefix := []byte(id + "/")
+	for {
+		k, _ := cuts.Cursor().Seek(prefix)
+		if !bytes.HasPrefix(k, prefix) {
+			return nil
+		}
+		if err := cuts.Delete(bytes.Clone(k)); err != nil {
+			return err
+		}
+	}
 }
 
 // putBaselines stores states, dropping the ones longest not stored beyond

@@ -50,7 +50,8 @@ func newStream(id, codec uint8, data []byte, raw int) stream {
 type group struct {
 	rows        int
 	samples     int64
-	from, until int64 // first and last start, unix ns
+	from, until int64    // first and last start, unix ns
+	sets        []uint32 // label sets of profiles that rows have, ascending; nil where that is not known
 	streams     []stream
 	keys        []groupKey // in a head only
 }
@@ -73,7 +74,7 @@ func (g *group) memory() (n int64) {
 	for i := range g.streams {
 		n += int64(cap(g.streams[i].data)) + 56
 	}
-	return n + 64 + 24*int64(len(g.keys))
+	return n + 64 + 4*int64(cap(g.sets)) + 24*int64(len(g.keys))
 }
 
 // grouper makes groups of rows. It reuses its memory.
@@ -115,6 +116,7 @@ func (w *grouper) group(rows []*row, t *tables, layout uint32) (*group, error) {
 		w.ends = append(w.ends, len(w.samples.ids))
 	}
 	g.samples = int64(len(w.samples.ids))
+	g.sets = labelSetsOf(rows)
 	w.raw = appendRows(w.raw[:0], rows, cols)
 	g.streams = append(g.streams, w.pk.stream(streamRows, w.raw))
 	w.findDistinct(limit)
@@ -125,6 +127,17 @@ func (w *grouper) group(rows []*row, t *tables, layout uint32) (*group, error) {
 		w.sparse(g, rows, cols)
 	}
 	return g, nil
+}
+
+// labelSetsOf lists the label sets of rows, ascending.
+func labelSetsOf(rows []*row) []uint32 {
+	sets := make([]uint32, 0, 8)
+	for _, r := range rows {
+		if i, ok := slices.BinarySearch(sets, r.labels); !ok {
+			sets = slices.Insert(sets, i, r.labels)
+		}
+	}
+	return sets
 }
 
 // findDistinct lists the series that occur, ascending.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ func newKeeper(s *Store) *keeper {
 	return &keeper{
 		s: s, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		jobs: []job{
+			{"deletion", s.takeOut},
 			{"retention", s.retainer.step},
 		},
 	}
@@ -66,7 +68,7 @@ func (k *keeper) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			k.answer(errClosed())
+			k.answer(math.MaxInt, errClosed())
 			return
 		case <-k.wake:
 		case <-tick.C:
@@ -89,6 +91,9 @@ func (s *Store) settled() bool {
 
 // work does all there is to do.
 func (k *keeper) work(ctx context.Context) {
+	k.mu.Lock()
+	n := len(k.waits) // who comes later waits for the next time
+	k.mu.Unlock()
 	var errs []error
 	for _, j := range k.jobs {
 		if err := k.do(ctx, j); err != nil && ctx.Err() == nil {
@@ -97,7 +102,7 @@ func (k *keeper) work(ctx context.Context) {
 		}
 	}
 	if ctx.Err() == nil {
-		k.answer(errors.Join(errs...))
+		k.answer(n, errors.Join(errs...))
 	}
 }
 
@@ -131,10 +136,11 @@ func (k *keeper) hurried() bool {
 	return len(k.waits) > 0
 }
 
-func (k *keeper) answer(err error) {
+// answer tells the first n that wait, or all there are.
+func (k *keeper) answer(n int, err error) {
 	k.mu.Lock()
-	waits := k.waits
-	k.waits = nil
+	waits := k.waits[:min(n, len(k.waits))]
+	k.waits = slices.Clone(k.waits[len(waits):])
 	k.mu.Unlock()
 	for _, w := range waits {
 		w <- err
@@ -200,8 +206,27 @@ func (s *stoppable) Write(p []byte) (int, error) {
 // swap puts blocks, whose files are complete, in the place of others, for the
 // catalog and for readers, and marks those whose profiles are in rollups now.
 // Readers that hold the old ones finish. After an error the new files are
-// gone.
+// gone. Blocks with something that is deleted stay until that is taken out.
 func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
+	s.deletions.mu.Lock()
+	defer s.deletions.mu.Unlock()
+	for _, b := range append(slices.Clone(remove), rolled...) {
+		if len(b.cuts) > 0 {
+			err := fmt.Errorf("replace block %s: %w", b.info.id, errCut)
+			for _, b := range add {
+				err = errors.Join(err, s.discard(b))
+			}
+			return err
+		}
+	}
+	return s.exchange(add, remove, rolled)
+}
+
+var errCut = inquest.Errorf(inquest.ErrUnavailable, "some of it was deleted meanwhile")
+
+// exchange is swap for whoever has taken out what is deleted; s.deletions.mu is
+// held.
+func (s *Store) exchange(add []*blockInfo, remove, rolled []*block) error {
 	var old, marked []*blockInfo
 	for _, b := range remove {
 		old = append(old, b.info)
@@ -226,6 +251,11 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 	}
 	s.blocks = append(s.blocks, added...)
 	s.keys.replaced(remove, added)
+	for _, b := range remove {
+		if len(b.cuts) > 0 {
+			s.deletions.n--
+		}
+	}
 	s.mu.Unlock()
 	for _, b := range remove {
 		s.listings.forget(b.info.id)

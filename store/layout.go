@@ -69,6 +69,7 @@ const (
 	secLabelText  = 4 // strings of sample labels
 	secLabelSets  = 5 // sample-label sets
 	secMeta       = 6 // profile label sets, processes, forms, and their strings
+	secFuncInfo   = 7 // of rollups: file and start line of each name
 
 	secStrings    = 16 // all other strings, and where each string of the dictionary is
 	secFunctions  = 17
@@ -90,6 +91,7 @@ const (
 	streamRows       = 0 // what is known of each profile
 	streamSeries     = 1 // which series each profile has
 	streamSizes      = 2 // size of the allocations of each series, where counts are stored
+	streamCells      = 3 // of rollups: what is known of each row's profiles
 	streamColumn     = 8
 	streamsPerColumn = 4
 	streamValues     = 0 // mode, then values or bit lengths

@@ -35,6 +35,7 @@ type partSection struct {
 	groups []*group
 	rows   []*row // after the groups; in a head
 	cols   int
+	digest bool
 	n      int // rows in all
 }
 
@@ -96,6 +97,9 @@ func (p *Part) partStream(id uint8) ([]byte, error) {
 
 // load reads the asked pieces of the dictionary.
 func (p *Part) load(want uint8) error {
+	if want&loadedDetail != 0 && p.rolled() {
+		return inquest.Errorf(inquest.ErrInvalid, "rollups have no files, lines and addresses of samples")
+	}
 	if want&loadedDetail != 0 {
 		want |= loadedCore | loadedLabels | loadedMeta
 	}
@@ -176,13 +180,13 @@ type Rows struct {
 	Flags      []uint8   // FlagTruncated, FlagShifted
 	Totals     [][]int64 // [column][row]
 
-	// Of rollups, whose rows stand for several profiles; nil elsewhere. There
-	// Process is nil, Key and Samples mean nothing, and Hold is a sum.
+	// Of rollups and digests, where a row stands for many profiles; nil for
+	// sections of profiles. Start and End are those of the step, Hold is the sum.
 	Profiles    []uint32 // how many
-	Observed    []int64  // Σ End−Start of them, ns
-	SampleSum   []int64  // stacks of them, each counted on its own
-	Truncated   []uint32 // how many had samples folded
-	ProcessIDs  []uint32 // index into Processes: row i has those from ProcessEnds[i-1] to ProcessEnds[i]
+	Observed    []int64  // sum of End−Start, ns
+	SampleSum   []int64  // sum of Samples
+	Truncated   []uint32 // profiles with FlagTruncated
+	ProcessIDs  []uint32 // of row i from ProcessEnds[i-1] to ProcessEnds[i]: distinct indexes into Processes
 	ProcessEnds []uint32
 }
 
@@ -319,6 +323,9 @@ type FuncInfo struct {
 func (p *Part) FuncInfo(ctx context.Context, names map[string]FuncInfo) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if p.rolled() {
+		return p.rolledFuncInfo(names)
 	}
 	if err := p.load(loadedDetail); err != nil {
 		return err

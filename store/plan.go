@@ -39,8 +39,9 @@ func (h *horizon) finest(t int64) Resolution {
 
 // planWindow divides a window. Where the horizon leaves only rollups, its ends
 // move outwards to whole steps. step, if not 0, is a length at whose multiples
-// the answer is cut: coarser steps cannot be used.
-func planWindow(w Span, step time.Duration, h *horizon) *plan {
+// the answer is cut: coarser steps cannot be used; nor can any coarser than
+// coarsest.
+func planWindow(w Span, step time.Duration, coarsest Resolution, h *horizon) *plan {
 	p := &plan{whole: w}
 	if from := h.finest(w.From); from != Raw {
 		p.whole.From = floorTo(w.From, int64(from.Duration()))
@@ -49,7 +50,7 @@ func planWindow(w Span, step time.Duration, h *horizon) *plan {
 		p.whole.Until = ceilTo(w.Until, int64(until.Duration()))
 	}
 	rest := []Span{p.whole}
-	for r := Day; r > Raw; r-- {
+	for r := coarsest; r > Raw; r-- {
 		length := int64(r.Duration())
 		if step != 0 && int64(step)%length != 0 {
 			continue
@@ -87,17 +88,24 @@ func (p *plan) window(asked inquest.Window) inquest.Window {
 }
 
 // plan divides the window of a selection; s.mu is held.
-func (s *Store) plan(sel *Selection) *plan {
+func (s *Store) plan(sel *Selection) (p *plan) {
 	from, until := windowNanos(sel.Window)
 	w := Span{from, until}
-	if !sel.Rollups {
-		p := rawOnly(w)
-		p.hide = s.hiding(false)
-		return p
+	switch {
+	case sel.Digests:
+		length := int64(FiveMinutes.Duration())
+		p = rawOnly(Span{floorTo(from, length), ceilTo(until, length)})
+	case !sel.Rollups:
+		p = rawOnly(w)
+	default:
+		coarsest := Day
+		if sel.PerProcess {
+			coarsest = FiveMinutes
+		}
+		p = planWindow(w, sel.Step, coarsest, s.horizon(&sel.Services))
 	}
-	p := planWindow(w, sel.Step, s.horizon(&sel.Services))
-	p.hide = s.hiding(true)
-	sel.Shared = sel.Shared && p.hide.mayShare(p.whole)
+	p.hide = s.hiding(sel.Rollups)
+	sel.Shared = sel.Shared && p.hide.mayShare(p.whole) && s.mayShareCut(p.whole)
 	return p
 }
 
@@ -107,7 +115,7 @@ func (s *Store) RollupKeeps(label string) bool {
 	case inquest.LabelService, inquest.LabelRelease, inquest.LabelBuild:
 		return true
 	}
-	return false
+	return slices.Contains(s.o.RollupLabels, label)
 }
 
 // KnownFrom is since when there are rows of a resolution of all of the

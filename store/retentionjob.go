@@ -234,7 +234,7 @@ func (x *hiding) sinceIn(b *block, pi *partInfo, si *sectionInfo, first *horizon
 // waits says whether profiles of a block stay because rollups are not made of
 // them yet.
 func (x *hiding) waits(b *block) bool {
-	return b.info.level != levelRollup && !b.info.rolled && x.now-b.info.created < int64(waitForRoll)
+	return b.info.level != levelRollup && !b.info.rolled && !x.none && x.now-b.info.created < int64(waitForRoll)
 }
 
 // look finds out how much of a block is too old.
@@ -328,11 +328,14 @@ func (t *retainer) trim(ctx context.Context, b *block, hide *hiding, first *hori
 	if err := t.note(hide.now, true); err != nil {
 		return err
 	}
-	info, err := t.s.rewrite(ctx, b, func(pi *partInfo, si *sectionInfo, g *group) bool {
-		return g.until >= hide.sinceIn(b, pi, si, first)
+	info, err := t.s.rewrite(ctx, b, true, func(pi *partInfo, si *sectionInfo) []Span {
+		return []Span{{hide.sinceIn(b, pi, si, first), maxTime}}
 	})
 	if err != nil {
 		return err
+	}
+	if info == nil {
+		return t.drop([]*block{b}, hide.now)
 	}
 	if err := t.s.swap([]*blockInfo{info}, []*block{b}, nil); err != nil {
 		return err

@@ -34,18 +34,26 @@ import (
 // Options say where a store is and how much it may take. Only Dir has no
 // default.
 type Options struct {
-	Dir          string                // data directory; created with mode 0700
-	Logger       *slog.Logger          // default: none
-	Now          func() time.Time      // default time.Now
-	Registerer   prometheus.Registerer // nil = no metrics
-	CommitDelay  time.Duration         // most a record waits for others to share its commit; default 20 ms
-	CommitBytes  int64                 // of records that are committed without further waiting; default 1 MiB
-	LogBytes     int64                 // of log files, beyond which the epochs in the oldest end; default 512 MiB
-	Epoch        time.Duration         // after which a head becomes a block; default 30 min
-	HeadBytes    int64                 // of memory of all heads, beyond which the largest end; default 128 MiB
-	KeyAge       time.Duration         // how long idempotency keys are remembered at least; default 25 h
-	MinFreeBytes int64                 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
-	Retention    Retention             // what is deleted for its age or for want of space; default: nothing
+	Dir         string                // data directory; created with mode 0700
+	Logger      *slog.Logger          // default: none
+	Now         func() time.Time      // default time.Now
+	Registerer  prometheus.Registerer // nil = no metrics
+	CommitDelay time.Duration         // most a record waits for others to share its commit; default 20 ms
+	CommitBytes int64                 // of records that are committed without further waiting; default 1 MiB
+	LogBytes    int64                 // of log files, beyond which the epochs in the oldest end; default 512 MiB
+	Epoch       time.Duration         // after which a head becomes a block; default 30 min
+	HeadBytes   int64                 // of memory of all heads, beyond which the largest end; default 128 MiB
+	KeyAge      time.Duration         // how long idempotency keys are remembered at least; default 25 h
+	// RollupLabels names labels that rollups keep beside service, build and
+	// release; default none.
+	RollupLabels []string
+	// RollupDelay is how long profiles of a new block wait for others before they
+	// are rolled up; default 2 min, negative: not at all.
+	RollupDelay  time.Duration
+	MinFreeBytes int64 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	// Retention says what is deleted for its age or for want of space; default
+	// nothing. See SetRetention.
+	Retention Retention
 
 	files fileOps // tests put one in that fails
 }
@@ -63,6 +71,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Epoch, 30*time.Minute)
 	setDefault(&o.HeadBytes, 128<<20)
 	setDefault(&o.KeyAge, 25*time.Hour)
+	setDefault(&o.RollupDelay, 2*time.Minute)
 	setDefault(&o.MinFreeBytes, 64<<20)
 	if o.files == nil {
 		o.files = osFiles{}
@@ -109,6 +118,7 @@ type Store struct {
 	closer    *closer
 	keeper    *keeper
 	retainer  *retainer
+	deletions deletions
 	reach     atomic.Pointer[reach]
 
 	run       uint64 // number of this run's first log file

@@ -47,6 +47,13 @@ type Selection struct {
 	// Shared, with Rollups, lets parts of several services stand for parts of
 	// one: cheaper where most services are wanted. Their rows are of any service.
 	Shared bool
+	// PerProcess, with Rollups, wants rows of rollups that tell processes and
+	// instances apart: those of function digests, of which there are labels and
+	// times but no call trees.
+	PerProcess bool
+	// Digests makes a view of function digests instead, see Part.Digests: of the
+	// whole 5-minute steps that touch the window.
+	Digests bool
 }
 
 // Services says which services are wanted; the zero value is all of them.
@@ -85,14 +92,14 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	p := s.plan(&sel)
 	v := &View{Incomplete: !s.replayed.Load(), Window: p.window(sel.Window)}
 	for _, h := range s.allHeads() {
-		if sel.Services.wants(h.service) {
+		if sel.Services.wants(h.service) && !sel.Digests {
 			if part := s.headPart(h, p.ofHead(h)); part != nil {
 				v.Parts = append(v.Parts, part)
 			}
 		}
 	}
 	for _, b := range s.blocks {
-		if b.info.from < p.whole.Until && b.info.to >= p.whole.From && (sel.Rollups || b.info.level != levelRollup) && sel.Services.mayBeIn(b.info) {
+		if b.info.from < p.whole.Until && b.info.to >= p.whole.From && sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) {
 			b.acquire()
 			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled, b.cuts})
 		}
@@ -247,10 +254,18 @@ func (v *View) addBlock(s *Store, b viewBlock, p *plan, sel *Selection) {
 	}
 }
 
+// wantsLevel says whether blocks of a level may have what is wanted.
+func (sel *Selection) wantsLevel(level uint8) bool {
+	if level == levelRollup {
+		return sel.Rollups || sel.Digests
+	}
+	return !sel.Digests
+}
+
 // wantsPart says whether a part's services are wanted.
 func (sel *Selection) wantsPart(b viewBlock, pi *partInfo) bool {
 	if b.info.level == levelRollup && pi.service == "" {
-		return sel.Shared
+		return sel.Shared && !sel.Digests
 	}
 	return sel.Services.wants(pi.service)
 }
@@ -262,27 +277,36 @@ func (p *plan) touches(b viewBlock, pi *partInfo, sel *Selection) bool {
 	})
 }
 
-// of is where rows of a section count: profiles that are in rollups too count
-// only where the plan has no rollup, and of two parts that hold the same steps
-// of a service only the shared one or only the service's own.
+// of is where rows of a section count: where the plan reads them, less what
+// is hidden.
 func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
-	spans, waiting := []Span{p.whole}, false
+	return p.hide.visible(p, p.chosen(b, pi, si, sel), b, pi, si)
+}
+
+// chosen is where the plan reads rows of a section: profiles that are in
+// rollups too only where it has no rollup, and of two parts that hold the same
+// steps of a service only the shared one or only the service's own.
+func (p *plan) chosen(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
 	switch {
-	case si.digest:
+	case sel.Digests:
+		if si.digest {
+			return []Span{p.whole}
+		}
 		return nil
+	case si.digest != sel.PerProcess && b.info.level == levelRollup:
+		return nil
+	case si.digest:
+		return p.spans[FiveMinutes]
 	case b.info.level == levelRollup:
 		shared := sel.Shared && si.resolution >= sharedFrom
 		if shared != (pi.service == "") {
 			return nil
 		}
-		spans = p.spans[si.resolution]
+		return p.spans[si.resolution]
 	case b.rolled:
-		spans = p.spans[Raw]
-	default:
-		waiting = true
+		return p.spans[Raw]
 	}
-	spans = after(spans, p.hide.since(pi.service, si.kind, si.resolution, waiting))
-	return p.uncut(spans, b, pi.service, si.resolution)
+	return []Span{p.whole}
 }
 
 // ofHead is where profiles of a head count, by kind.
@@ -312,7 +336,7 @@ func (s *Store) blockPart(b *block, i int, pi *partInfo, spans func(*sectionInfo
 	for j := range pi.sections {
 		si := &pi.sections[j]
 		at := spans(si)
-		sec := partSection{cols: len(si.sampleTypes), types: si.sampleTypes}
+		sec := partSection{cols: len(si.sampleTypes), types: si.sampleTypes, digest: si.digest}
 		sec.addGroups(dir.sections[j], at)
 		if sec.n == 0 {
 			continue

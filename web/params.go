@@ -167,6 +167,25 @@ func (p *params) request(def string) query.Request {
 	return r
 }
 
+// side is one side of a difference: its own query, from and until, and the
+// type, agg and rate of both.
+func (p *params) side(name string) query.Request {
+	for key := range p.values {
+		if field, ok := strings.CutPrefix(key, name+"."); ok && !slices.Contains([]string{"query", "from", "until", "release"}, field) {
+			p.fail(unknownParam(key, []string{name + ".query", name + ".from", name + ".until", name + ".release"}))
+		}
+	}
+	until := p.time(name+".until", p.now)
+	r := query.Request{
+		Query: p.text(name + ".query"), Release: p.text(name + ".release"), Type: p.text("type"), Agg: p.text("agg"), Rate: p.boolean("rate"),
+		Window: inquest.Window{From: p.time(name+".from", until.Add(-time.Hour)).UTC(), Until: until.UTC()},
+	}
+	if r.Type == "" {
+		r.Type = "cpu"
+	}
+	return r
+}
+
 // parseTime reads a moment: RFC 3339, unix seconds (with a fraction if
 // wanted), "now", or relative to now: "-1h", "-2d", "now-90s".
 func parseTime(v string, now time.Time) (time.Time, error) {

@@ -147,18 +147,42 @@ func (s *Server) getFlameGraph(c echo.Context) error {
 
 // getTop answers with a table.
 func (s *Server) getTop(c echo.Context) error {
-	p := s.params(c, with("agg", "rate", "by", "limit")...)
+	p := s.params(c, with("agg", "rate", "by", "limit", "function")...)
 	r, by, limit := p.request("cpu"), p.text("by"), p.number("limit", defaultTopRows, 1, mostTopRows)
+	r.Function = p.text("function")
 	if by == "" {
 		by = query.ByFunction
 	}
 	return answer(s, c, p, func(ctx context.Context) (*query.TopAnswer, error) { return s.o.Query.Top(ctx, r, by, limit) })
 }
 
+// getFunctions answers with the functions whose names match.
+func (s *Server) getFunctions(c echo.Context) error {
+	p := s.params(c, with("agg", "rate", "match", "limit")...)
+	r, match, limit := p.request("cpu"), p.text("match"), p.number("limit", defaultTopRows, 1, mostTopRows)
+	return answer(s, c, p, func(ctx context.Context) (*query.TopAnswer, error) {
+		return s.o.Query.Functions(ctx, r, match, limit)
+	})
+}
+
+// getDiff answers with two call trees on one skeleton.
+func (s *Server) getDiff(c echo.Context) error {
+	p := s.params(c, "type", "agg", "rate", "max_nodes", "base.", "head.")
+	base, head := p.side("base"), p.side("head")
+	nodes := p.number("max_nodes", defaultMaxNodes, 1, mostNodes)
+	d, err := ask(s, c, p, func(ctx context.Context) (*query.Diff, error) { return s.o.Query.Diff(ctx, base, head, nodes) })
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	return d.WriteJSON(c.Response())
+}
+
 // getSeries answers with values over time.
 func (s *Server) getSeries(c echo.Context) error {
-	p := s.params(c, with("agg", "rate", "by", "step")...)
+	p := s.params(c, with("agg", "rate", "by", "step", "function")...)
 	r, step, by := p.request("cpu"), p.duration("step", 0), p.list("by")
+	r.Function = p.text("function")
 	return answer(s, c, p, func(ctx context.Context) (*query.SeriesAnswer, error) { return s.o.Query.Series(ctx, r, step, by) })
 }
 
