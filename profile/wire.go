@@ -80,10 +80,19 @@ func numbers(v *[11]uint64, b []byte, from int, names []string, what string) err
 	for i := from; i < len(b); {
 		if n := b[i] >> 3; b[i]&(0x80|7) == 0 && int(n) < min(len(names), len(v)) {
 			// A number with a tag of one byte, or one without number, to skip.
-			x, next := uint64(0), i+2
+			// As varint does, which is too large to be inlined.
 			if i+1 < len(b) && b[i+1] < 0x80 {
-				x = uint64(b[i+1]) // as varint does, which is too large to be inlined
-			} else if x, next = longVarint(b, i+1); next < 0 {
+				v[n] = uint64(b[i+1])
+				i += 2
+				continue
+			}
+			if i+2 < len(b) && b[i+2] < 0x80 {
+				v[n] = uint64(b[i+1]&0x7f) | uint64(b[i+2])<<7
+				i += 3
+				continue
+			}
+			x, next := longVarint(b, i+1)
+			if next < 0 {
 				return fieldError(b, i, what)
 			}
 			v[n] = x

@@ -48,6 +48,10 @@ func newFleet(t testing.TB) *fleet {
 			t.Error(err)
 		}
 	})
+	return newFleetOn(t, st, now)
+}
+
+func newFleetOn(t testing.TB, st *store.Store, now func() time.Time) *fleet {
 	return &fleet{
 		TB: t, store: st, dec: profile.NewDecoder(profile.Limits{}),
 		engine: query.New(query.Options{Store: st, Now: now}),

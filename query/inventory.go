@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/store"
 )
 
 // resolveType finds the type a request names among the units. One that is
@@ -84,51 +85,51 @@ func sorted(set map[string]bool) []string {
 }
 
 // LabelNames lists the names of the labels that the selected profiles have,
-// sorted: their own and those of samples in the sections they are stored in.
+// sorted: their own and those of the samples they are stored with, whatever their kind.
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelNames(ctx context.Context, r Request) ([]string, error) {
 	names := make(map[string]bool)
-	err := e.list(ctx, r, func(u *unit) error {
+	err := e.list(ctx, r, nil, func(u *unit) error {
 		for set := range u.used() {
 			for _, l := range set {
 				names[l.Name] = true
 			}
 		}
-		inSamples, err := u.sampleNames(ctx)
-		maps.Copy(names, inSamples)
-		return err
+		return u.part.SampleLabels(ctx, func(l store.SampleLabel) { names[l.Key] = true })
 	})
 	return sorted(names), err
 }
 
 // LabelValues lists the values of one label among the selected profiles and
-// the samples of the sections they are stored in, sorted; limit < 1 lists all.
+// the samples they are stored with, whatever their kind, sorted; limit < 1 lists
+// all.
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit int) ([]string, error) {
 	values := make(map[string]bool)
-	err := e.list(ctx, r, func(u *unit) error {
+	err := e.list(ctx, r, []string{name}, func(u *unit) error {
 		for set := range u.used() {
 			if v := set.Get(name); v != "" {
 				values[v] = true
 			}
 		}
-		if inquest.Reserved(name) {
+		if inquest.Reserved(name) || u.sec.Resolution != store.Raw {
 			return nil
 		}
-		inSamples, err := u.part.SampleLabelValues(ctx, u.section, name, max(limit, 0))
-		for _, v := range inSamples {
-			values[v] = true
-		}
-		return err
+		return u.part.SampleLabels(ctx, func(l store.SampleLabel) {
+			if l.Key == name {
+				values[sampleValue(l)] = true
+			}
+		})
 	})
 	return cut(sorted(values), limit), err
 }
 
-// list calls f for every unit of a selection of which only the labels matter.
-// If a block turns out to be damaged, f is called again for the others.
-func (e *Engine) list(ctx context.Context, r Request, f func(u *unit) error) error {
+// list calls f for every unit of a selection of which only the labels by
+// matter, nil: all of them. If a block turns out to be damaged, f is called
+// again for the others.
+func (e *Engine) list(ctx context.Context, r Request, by []string, f func(u *unit) error) error {
 	r.Agg, r.Rate = "", false
-	return e.read(ctx, r, need{}, func(s *selection) error {
+	return e.read(ctx, r, need{labels: true, by: by}, func(s *selection) error {
 		for _, u := range s.units {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -141,16 +142,12 @@ func (e *Engine) list(ctx context.Context, r Request, f func(u *unit) error) err
 	})
 }
 
-// used yields the label sets of the picked rows, each once.
+// used yields the label sets that matched.
 func (u *unit) used() func(yield func(inquest.Labels) bool) {
 	return func(yield func(inquest.Labels) bool) {
-		seen := make([]bool, len(u.sets))
-		for _, row := range u.picked {
-			if i := u.rows.LabelSet[row]; !seen[i] {
-				seen[i] = true
-				if !yield(u.sets[i].labels) {
-					return
-				}
+		for _, m := range u.sets {
+			if m.ok && !yield(m.labels) {
+				return
 			}
 		}
 	}
@@ -165,47 +162,62 @@ type ServiceInfo struct {
 	Instances int       `json:"instances"`
 }
 
-// Services lists the services that have profiles in the window, by name.
+// Services lists the services that have profiles in the window, by name. Types
+// are those of whole blocks that touch the window.
 func (e *Engine) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	services := make(map[string]*serviceSets)
-	err := e.list(ctx, Request{Window: w}, func(u *unit) error {
+	err := e.list(ctx, Request{Window: w}, []string{inquest.LabelInstance, inquest.LabelRelease}, func(u *unit) error {
 		svc := services[u.part.Service]
 		if svc == nil {
-			svc = &serviceSets{map[string]bool{}, map[string]bool{}, map[string]bool{}, 0}
+			svc = &serviceSets{map[string]bool{}, map[string]bool{}, 0}
 			services[u.part.Service] = svc
 		}
 		svc.add(u)
 		return nil
 	})
-	out := []ServiceInfo{}
-	for name, svc := range services {
-		types := sorted(svc.types)
-		slices.SortFunc(types, compareTypeNames)
-		out = append(out, ServiceInfo{name, types, sorted(svc.releases), time.Unix(0, svc.last).UTC(), len(svc.instances)})
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(out, func(a, b ServiceInfo) int { return cmp.Compare(a.Name, b.Name) })
-	return out, err
+	if w, err = e.window(w); err != nil {
+		return nil, err
+	}
+	stored, err := e.store.Services(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	out := []ServiceInfo{}
+	for _, info := range stored {
+		svc := services[info.Name]
+		if svc == nil {
+			continue // its blocks touch the window, its profiles do not
+		}
+		types := make(map[string]bool)
+		for _, sec := range info.Sections {
+			for _, t := range sec.Types {
+				types[t.Name] = true
+			}
+		}
+		names := sorted(types)
+		slices.SortFunc(names, compareTypeNames)
+		out = append(out, ServiceInfo{info.Name, names, sorted(svc.releases), time.Unix(0, svc.last).UTC(), len(svc.instances)})
+	}
+	return out, nil
 }
 
 // serviceSets collects what is told of a service.
 type serviceSets struct {
-	types, releases, instances map[string]bool
-	last                       int64 // unix ns
+	releases, instances map[string]bool
+	last                int64 // unix ns
 }
 
 func (s *serviceSets) add(u *unit) {
-	for _, t := range u.sec.Types {
-		s.types[t.Name] = true
-	}
 	for set := range u.used() {
 		if v := set.Get(inquest.LabelRelease); v != "" {
 			s.releases[v] = true
 		}
 		s.instances[set.Get(inquest.LabelInstance)] = true
 	}
-	for _, row := range u.picked {
-		s.last = max(s.last, u.rows.Start[row])
-	}
+	s.last = max(s.last, u.last)
 }
 
 // Types lists the types that the selected profiles have: Go's in the order
@@ -213,7 +225,7 @@ func (s *serviceSets) add(u *unit) {
 func (e *Engine) Types(ctx context.Context, r Request) ([]inquest.Type, error) {
 	r.Type = ""
 	seen := make(map[inquest.Type]bool)
-	err := e.list(ctx, r, func(u *unit) error {
+	err := e.list(ctx, r, []string{}, func(u *unit) error {
 		for _, t := range u.sec.Types {
 			seen[t] = true
 		}

@@ -14,6 +14,7 @@ type need struct {
 	rollups bool          // sums over whole steps of time do
 	step    time.Duration // at whose multiples the answer is cut; 0: it is not cut
 	by      []string      // labels by which the answer is divided
+	labels  bool          // only which labels there are: those in by, nil: all, none: only the types
 }
 
 // storeSelection says what the store is to read for a request: rollups where
@@ -22,6 +23,11 @@ type need struct {
 func (s *selection) storeSelection(r Request, n need) (store.Selection, error) {
 	st := s.e.store
 	want := store.Selection{Window: s.window, Services: s.sel.services()}
+	if n.labels {
+		want.Rollups = s.lostLabel(n) == ""
+		want.PerProcess = want.Rollups && len(n.by) > 0
+		return want, nil
+	}
 	lost := s.lost(r, n)
 	if lost == "" {
 		want.Rollups, want.Step, want.Shared = true, n.step, want.Services.Names == nil
@@ -51,6 +57,27 @@ func (s *selection) lost(r Request, n need) string {
 		return "agg=" + r.Agg + " is"
 	case !n.rollups:
 		return "single profiles are"
+	}
+	return ""
+}
+
+// lostLabel names a label that a question for labels is about and the rows of
+// rollups do not have, or those of digests, which are all that know instances
+// but do not have all types; "" if there is none.
+func (s *selection) lostLabel(n need) string {
+	keeps := func(label string) bool {
+		return label == inquest.LabelInstance && len(n.by) > 0 || s.e.store.RollupKeeps(label)
+	}
+	for _, m := range s.sel {
+		if !keeps(m.Name) {
+			return m.Name
+		}
+	}
+	if n.by == nil {
+		return "all"
+	}
+	if i := slices.IndexFunc(n.by, func(label string) bool { return !keeps(label) }); i >= 0 {
+		return n.by[i]
 	}
 	return ""
 }

@@ -46,12 +46,14 @@ type unit struct {
 	typ     int // index of the type asked for in sec.Types; -1 if the request named none
 	column  int // with its values; -1 too
 	rows    *store.Rows
-	sets    []setMatch // per label set of rows
-	proc    []uint32   // per process of rows: number in the selection
-	picked  []int32    // selected rows, ascending
-	focus   *focused   // nil: the request is about no function in particular
-	hold    []int64    // per picked row: ns it stands for; made by holds
-	kept    []int64    // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
+	sets    []setMatch       // per label set of rows, or of found
+	found   []inquest.Labels // instead of rows, where only the labels matter
+	last    int64            // then: the last start, unix ns
+	proc    []uint32         // per process of rows: number in the selection
+	picked  []int32          // selected rows, ascending
+	focus   *focused         // nil: the request is about no function in particular
+	hold    []int64          // per picked row: ns it stands for; made by holds
+	kept    []int64          // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
 	// What a value of the picked rows is multiplied by: weight, or per row of
 	// picked if weights is not nil. Made by weigh.
 	weight  float64
@@ -125,6 +127,12 @@ func (s *selection) try(ctx context.Context, r Request, n need, f func(s *select
 	}
 	if err := s.findUnits(ctx, r); err != nil {
 		return err
+	}
+	if n.labels {
+		if err := s.findLabels(ctx); err != nil {
+			return err
+		}
+		return f(s)
 	}
 	if err := s.load(ctx); err != nil {
 		return err
@@ -243,7 +251,7 @@ func (s *selection) load(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.match(ctx, u); err != nil {
+		if err := s.match(ctx, u, u.rows.LabelSets); err != nil {
 			return err
 		}
 		s.pick(u)
@@ -257,12 +265,38 @@ func (s *selection) load(ctx context.Context) error {
 	return nil
 }
 
+// findLabels reads and matches the label sets of all units, and drops units
+// without any. It reads no rows where it can do without.
+func (s *selection) findLabels(ctx context.Context) error {
+	err := s.each(ctx, func(ctx context.Context, u *unit) error {
+		sets, last, err := u.part.LabelSets(ctx, u.section)
+		if err != nil {
+			return err
+		}
+		u.last = last
+		u.found = sets
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, u := range s.units {
+		if err := s.match(ctx, u, u.found); err != nil {
+			return err
+		}
+	}
+	s.units = slices.DeleteFunc(s.units, func(u *unit) bool {
+		return !slices.ContainsFunc(u.sets, func(m setMatch) bool { return m.ok })
+	})
+	return nil
+}
+
 // match asks the matchers of each label set of the unit.
-func (s *selection) match(ctx context.Context, u *unit) error {
-	u.sets = make([]setMatch, len(u.rows.LabelSets))
+func (s *selection) match(ctx context.Context, u *unit, sets []inquest.Labels) error {
+	u.sets = make([]setMatch, len(sets))
 	groups := map[string]int{"": 0}
 	var sampleNames map[string]bool
-	for i, set := range u.rows.LabelSets {
+	for i, set := range sets {
 		resolved, err := s.names.resolve(set)
 		if err != nil {
 			return err

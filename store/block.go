@@ -29,6 +29,18 @@ func (b *block) acquire() {
 	b.mu.Unlock()
 }
 
+// hold is acquire for a block that may be doomed already: then its file is
+// gone, and hold false.
+func (b *block) hold() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.doomed {
+		return false
+	}
+	b.refs++
+	return true
+}
+
 func (b *block) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,12 +65,6 @@ func (b *block) doom() {
 	b.doomed = true
 	b.mu.Unlock()
 	b.release()
-}
-
-func (b *block) isDoomed() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.doomed
 }
 
 // open opens the file if it is not open, and checks that a stream lies in it.
@@ -181,12 +187,8 @@ func (b *blockWriter) part(h *head) error {
 	snap := h.snapshot()
 	t := &snap.tables
 	dir := &partDirectory{}
-	for _, s := range dictionaryStreams(b.pk, t) {
-		placed, err := b.place(s)
-		if err != nil {
-			return err
-		}
-		dir.streams = append(dir.streams, placed)
+	if err := b.dictionary(dir, t); err != nil {
+		return err
 	}
 	info := partInfo{service: h.service}
 	for i := range snap.sections {
@@ -194,18 +196,64 @@ func (b *blockWriter) part(h *head) error {
 		if len(s.groups) == 0 {
 			continue
 		}
-		l := &t.layouts[i]
-		si := sectionInfo{kind: inquest.Kind(t.strings[l.kind]), from: s.groups[0].from, until: s.groups[0].until}
-		for _, p := range l.types {
-			si.sampleTypes = append(si.sampleTypes, [2]string{t.strings[p.name], t.strings[p.value]})
-		}
-		groups, err := b.groups(s, &si, t, uint32(len(info.sections)))
-		if err != nil {
-			return err
+		si := t.sectionInfo(&t.layouts[i])
+		groups := make([]*group, len(s.groups))
+		for j, g := range s.groups {
+			var err error
+			if groups[j], err = b.group(g, &si, uint32(len(info.sections))); err != nil {
+				return err
+			}
 		}
 		dir.sections = append(dir.sections, groups)
 		info.sections = append(info.sections, si)
 	}
+	return b.endPart(info, dir)
+}
+
+// sectionInfo is what is known of the section of a layout before its rows are.
+func (t *tables) sectionInfo(l *layout) sectionInfo {
+	si := sectionInfo{kind: inquest.Kind(t.strings[l.kind])}
+	for _, p := range l.types {
+		si.sampleTypes = append(si.sampleTypes, [2]string{t.strings[p.name], t.strings[p.value]})
+	}
+	return si
+}
+
+// dictionary writes the dictionary of a part.
+func (b *blockWriter) dictionary(dir *partDirectory, t *tables) error {
+	for _, s := range dictionaryStreams(b.pk, t) {
+		placed, err := b.place(s)
+		if err != nil {
+			return err
+		}
+		dir.streams = append(dir.streams, placed)
+	}
+	return nil
+}
+
+// group writes a row group of the part at hand and counts its rows in si.
+func (b *blockWriter) group(g *group, si *sectionInfo, section uint32) (*group, error) {
+	placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until, sets: g.sets}
+	for i := range g.streams {
+		st, err := b.place(g.streams[i])
+		if err != nil {
+			return nil, err
+		}
+		placed.streams = append(placed.streams, st)
+	}
+	for i, k := range g.keys {
+		b.key = append(b.key, storedKey{k.key, k.hash, uint32(len(b.parts)), section, uint32(si.profiles + i)})
+	}
+	if si.profiles == 0 {
+		si.from, si.until = g.from, g.until
+	}
+	si.profiles += g.rows
+	si.from, si.until = min(si.from, g.from), max(si.until, g.until)
+	return placed, nil
+}
+
+// endPart writes the directory of a part, whose streams are written.
+func (b *blockWriter) endPart(info partInfo, dir *partDirectory) error {
 	b.raw = appendPartDirectory(b.raw[:0], dir)
 	var err error
 	if info.directory, err = b.place(b.pk.stream(0, b.raw)); err != nil {
@@ -213,27 +261,6 @@ func (b *blockWriter) part(h *head) error {
 	}
 	b.parts = append(b.parts, info)
 	return nil
-}
-
-func (b *blockWriter) groups(s *headSection, si *sectionInfo, t *tables, section uint32) ([]*group, error) {
-	var out []*group
-	for _, g := range s.groups {
-		placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until, sets: g.sets}
-		for i := range g.streams {
-			st, err := b.place(g.streams[i])
-			if err != nil {
-				return nil, err
-			}
-			placed.streams = append(placed.streams, st)
-		}
-		out = append(out, placed)
-		for i, k := range g.keys {
-			b.key = append(b.key, storedKey{k.key, k.hash, uint32(len(b.parts)), section, uint32(si.profiles + i)})
-		}
-		si.profiles += g.rows
-		si.from, si.until = min(si.from, g.from), max(si.until, g.until)
-	}
-	return out, nil
 }
 
 // finish writes keys, listing and footer, and returns what the catalog keeps.

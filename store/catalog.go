@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -192,6 +193,9 @@ func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
 			if err := forgetCuts(tx.Bucket([]byte(bucketCuts)), b.id); err != nil {
 				return err
 			}
+			if err := forgetDamage(tx, b.id); err != nil {
+				return err
+			}
 		}
 		for _, b := range add {
 			if err := blocks.Put([]byte(b.id), appendInfo(nil, b)); err != nil {
@@ -284,6 +288,20 @@ func (c *catalog) damage(key, reason string) error {
 	return c.db.Update(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketDamaged)).Put([]byte(key), []byte(reason))
 	})
+}
+
+// forgetDamage drops what is said of a block that goes.
+func forgetDamage(tx *bbolt.Tx, block string) error {
+	cur := tx.Bucket([]byte(bucketDamaged)).Cursor()
+	for k, _ := cur.Seek([]byte(block)); k != nil; k, _ = cur.Seek([]byte(block)) {
+		if id, _, _ := strings.Cut(string(k), "/"); id != block {
+			return nil
+		}
+		if err := cur.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *catalog) baseline(name string) (state []byte, err error) {

@@ -39,7 +39,7 @@ func (s *Store) isDamaged(b *block, part int) bool {
 // not do for want of resources is no damage.
 func (s *Store) quarantine(b *block, part int, service string, cause error) error {
 	key := damageKey(b, part)
-	if errors.Is(cause, syscall.EMFILE) || errors.Is(cause, syscall.ENFILE) || errors.Is(cause, syscall.ENOMEM) {
+	if outOfResources(cause) {
 		return inquest.Errorf(inquest.ErrUnavailable, "read block %s: %w", key, cause)
 	}
 	s.mu.Lock()
@@ -60,6 +60,12 @@ func (s *Store) quarantine(b *block, part int, service string, cause error) erro
 	return inquest.Errorf(inquest.ErrUnavailable, "%w and left out from now on, ask again: %s: %w", ErrDamaged, key, cause)
 }
 
+// outOfResources says whether an error of reading is the operating system's
+// want of something, not damage.
+func outOfResources(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // quarantineLog reports what of the log could not be read.
 func (s *Store) quarantineLog(what string) {
 	s.mu.Lock()
@@ -72,10 +78,12 @@ func (s *Store) quarantineLog(what string) {
 // storedKey looks for a key in blocks. The block that has it is held: the
 // caller releases it.
 func (s *Store) storedKey(key inquest.Key, candidates []*block) (*block, *storedKey, error) {
-	for _, b := range candidates {
-		b.acquire()
-		if b.isDoomed() { // it went, and its keys with it, or they are in another candidate
-			b.release()
+	for i := 0; i < len(candidates); i++ {
+		b := candidates[i]
+		if !b.hold() {
+			// It was replaced since, and so was what the index says.
+			_, candidates = s.keys.lookup(key)
+			i = -1
 			continue
 		}
 		k, err := b.findKey(s.pk, key)

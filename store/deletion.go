@@ -325,7 +325,7 @@ func (s *Store) countCut(b *block, pi *partInfo, c *cut, d *Deletion) error {
 				}
 			}
 			d.Profiles += int64(n)
-			d.Bytes += streamBytes(g.streams) * int64(n) / int64(max(g.rows, 1))
+			d.Bytes += int64(streamBytes(g.streams)) * int64(n) / int64(max(g.rows, 1))
 		}
 	}
 	return nil

@@ -79,7 +79,7 @@ func (s *Store) withoutCuts(ctx context.Context, b *block, cuts []cut) (add []*b
 		return add, err
 	}
 	stays, again := cutSpans(cuts, b.info.rolled)
-	info, err := s.rewrite(ctx, b, false, stays)
+	info, err := s.rewrite(ctx, b, false, false, stays)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (s *Store) withoutCuts(ctx context.Context, b *block, cuts []cut) (add []*b
 	if !b.info.rolled {
 		return add, nil
 	}
-	info, err = s.rewrite(ctx, b, false, again)
+	info, err = s.rewrite(ctx, b, false, true, again)
 	if err != nil {
 		for _, info := range add {
 			err = errors.Join(err, s.discard(info))
@@ -97,7 +97,6 @@ func (s *Store) withoutCuts(ctx context.Context, b *block, cuts []cut) (add []*b
 		return nil, err
 	}
 	if info != nil {
-		info.rolled = false
 		add = append(add, info)
 	}
 	return add, nil
@@ -159,7 +158,7 @@ func (s *Store) endDeletions() error {
 
 // cutRollup writes what is left of a block of rollups; nil if that is nothing.
 func (s *Store) cutRollup(ctx context.Context, b *block, cuts []cut) (*blockInfo, error) {
-	return s.rewrite(ctx, b, false, func(pi *partInfo, si *sectionInfo) []Span {
+	return s.rewrite(ctx, b, false, false, func(pi *partInfo, si *sectionInfo) []Span {
 		spans := always
 		for i := range cuts {
 			if c := &cuts[i]; c.of(pi.service) {

@@ -161,7 +161,7 @@ type dict struct {
 	nameID   map[string]uint32 // names of functions
 	nameOf   []uint32          // function → name + 1, 0 = not looked up yet
 	addrID   map[string]uint32 // names made of an address
-	children idTable           // parent<<32 | name → function-level node
+	children childIndex        // of function-level nodes by name
 }
 
 func newDict() *dict {
@@ -198,7 +198,7 @@ func (d *dict) addStack(parent, loc uint32) uint32 {
 	d.stackUp = append(d.stackUp, parent)
 	d.stackLoc = append(d.stackLoc, loc)
 	d.stackFunc = append(d.stackFunc, d.locationNode(d.stackFunc[parent], loc))
-	d.bytes += 12 + tableSlotBytes
+	d.bytes += 12
 	return uint32(len(d.stackUp) - 1)
 }
 
@@ -249,15 +249,13 @@ func (d *dict) derive() {
 }
 
 func (d *dict) funcNode(up, name uint32) uint32 {
-	key := uint64(up)<<32 | uint64(name)
-	if id, ok := d.children.get(key); ok {
+	if id, ok := d.children.find(up, name, d.funcName); ok {
 		return id
 	}
 	id := uint32(len(d.funcUp))
 	d.funcUp = append(d.funcUp, int32(up))
 	d.funcName = append(d.funcName, name)
-	d.children.put(key, id)
-	d.bytes += 8 + tableSlotBytes
+	d.bytes += 8 + d.children.add(up, name, id)
 	return id
 }
 

@@ -306,6 +306,7 @@ func (c *closer) replace(heads []*head, info *blockInfo, keys []storedKey, now t
 	}
 	b := &block{info: info, blobs: s.blobs}
 	s.blocks = append(s.blocks, b)
+	s.index.add(b)
 	s.keys.moved(b, &runs, gone, now, s.o.KeyAge)
 }
 

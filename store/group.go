@@ -89,6 +89,7 @@ type grouper struct {
 	distinct []uint32
 	starts   []uint32 // of each distinct series in order
 	order    []uint32 // samples by series, then row
+	places   []uint64 // samples of a row: series<<32 | position
 	ordered  []int64
 
 	counts          []int64 // see scale.go
@@ -98,25 +99,39 @@ type grouper struct {
 // group packs rows, which must not be empty, of a section of a dictionary.
 func (w *grouper) group(rows []*row, t *tables, layout uint32) (*group, error) {
 	cols, limit := len(t.layouts[layout].types), len(t.leaves)
-	g := &group{rows: len(rows), from: rows[0].start, until: rows[0].start}
 	w.samples.reset()
 	w.ends = w.ends[:0]
 	duplicates := false
 	for _, r := range rows {
-		g.from, g.until = min(g.from, r.start), max(g.until, r.start)
-		g.keys = append(g.keys, groupKey{r.key, r.hash})
 		from := len(w.samples.ids)
 		if err := w.samples.unpack(r.data, r.samples, cols, r.period, limit); err != nil {
 			return nil, err
 		}
-		ids := w.samples.ids[from:]
-		for i := 1; i < len(ids); i++ {
-			duplicates = duplicates || ids[i] == ids[i-1]
-		}
+		duplicates = duplicates || hasTwins(w.samples.ids[from:])
 		w.ends = append(w.ends, len(w.samples.ids))
 	}
-	g.samples = int64(len(w.samples.ids))
-	g.sets = labelSetsOf(rows)
+	return w.pack(rows, t, layout, duplicates), nil
+}
+
+// hasTwins says whether some sample has the same series as the one before.
+func hasTwins(ids []uint32) bool {
+	for i := 1; i < len(ids); i++ {
+		if ids[i] == ids[i-1] {
+			return true
+		}
+	}
+	return false
+}
+
+// pack packs rows whose samples are in w.samples up to w.ends, those of a row
+// in any order. duplicates says that a row may have a series twice.
+func (w *grouper) pack(rows []*row, t *tables, layout uint32, duplicates bool) *group {
+	cols, limit := len(t.layouts[layout].types), len(t.leaves)
+	g := &group{rows: len(rows), from: rows[0].start, until: rows[0].start, samples: int64(len(w.samples.ids)), sets: labelSetsOf(rows)}
+	for _, r := range rows {
+		g.from, g.until = min(g.from, r.start), max(g.until, r.start)
+		g.keys = append(g.keys, groupKey{r.key, r.hash})
+	}
 	w.raw = appendRows(w.raw[:0], rows, cols)
 	g.streams = append(g.streams, w.pk.stream(streamRows, w.raw))
 	w.findDistinct(limit)
@@ -124,9 +139,36 @@ func (w *grouper) group(rows []*row, t *tables, layout uint32) (*group, error) {
 	if !duplicates && len(w.samples.ids)*6 >= len(w.distinct)*len(rows) {
 		w.dense(g, rows, t, layout)
 	} else {
+		w.sortRows(cols)
 		w.sparse(g, rows, cols)
 	}
-	return g, nil
+	return g
+}
+
+// sortRows sorts the samples of each row by series.
+func (w *grouper) sortRows(cols int) {
+	from := 0
+	for _, end := range w.ends {
+		ids := w.samples.ids[from:end]
+		if !slices.IsSorted(ids) {
+			w.places = resize(w.places, len(ids))
+			for i, id := range ids {
+				w.places[i] = uint64(id)<<32 | uint64(i)
+			}
+			slices.Sort(w.places)
+			for i, p := range w.places {
+				ids[i] = uint32(p >> 32)
+			}
+			for c := range cols {
+				vals := w.samples.vals[c][from:end]
+				w.ordered = append(w.ordered[:0], vals...)
+				for i, p := range w.places {
+					vals[i] = w.ordered[uint32(p)]
+				}
+			}
+		}
+		from = end
+	}
 }
 
 // labelSetsOf lists the label sets of rows, ascending.

@@ -8,21 +8,21 @@ import (
 	"github.com/goinquest/inquest/profile"
 )
 
-// interner is a dictionary that finds its entries by content. Whole samples
-// are found by a 64-bit hash keyed per process, taken as their identity:
-// with a million of them in a dictionary two differ and collide with a
-// probability of 3e-8. Everything below is compared.
+// interner is a dictionary that finds its entries by content. Samples and
+// locations are found by a 64-bit hash keyed per process, taken as their
+// identity: with a million of them in a dictionary two differ and collide with
+// a probability of 3e-8. Everything else is compared.
 type interner struct {
 	dict
 	seeds      *seeds
 	bySample   idTable // hash of stack and labels → series
-	byText     idTable // hashes of content:
+	byLocation idTable // hashes of content:
+	byText     idTable
 	byFunction idTable
 	byMapping  idTable
-	byLocation idTable
 	byLabels   idTable
 	byMeta     idTable
-	byNode     idTable           // parent<<32 | location → stack node
+	stacks     childIndex        // of stack nodes by location
 	byProcess  idTable           // string → process
 	byForm     map[string]uint32 // encoded form → id
 	scratch    []byte
@@ -93,11 +93,10 @@ func (in *interner) newSeries(b *body, i int) uint32 {
 	node := uint32(0)
 	for j := len(stack) - 1; j >= 0; j-- {
 		loc := in.locationOf(b, stack[j])
-		key := uint64(node)<<32 | uint64(loc)
-		child, ok := in.byNode.get(key)
+		child, ok := in.stacks.find(node, loc, in.stackLoc)
 		if !ok {
 			child = in.addStack(node, loc)
-			in.byNode.put(key, child)
+			in.bytes += in.stacks.add(node, loc, child)
 		}
 		node = child
 	}
@@ -177,44 +176,26 @@ func (in *interner) locationOf(b *body, i uint32) uint32 {
 	if id := b.locationID[i]; id != 0 {
 		return id - 1
 	}
-	l := &b.p.Locations[i]
-	want := location{folded: l.IsFolded, address: l.Address}
-	if l.Mapping >= 0 {
-		want.mapping = in.mappingOf(b, uint32(l.Mapping)) + 1
+	id, ok := in.byLocation.get(b.locations[i])
+	if !ok {
+		id = in.newLocation(b, &b.p.Locations[i])
+		in.byLocation.put(b.locations[i], id)
 	}
-	lines := b.p.Lines[l.LineStart:l.LineEnd]
-	for _, ln := range lines {
-		in.functionOf(b, ln.Function)
-	}
-	for h := b.locations[i]; ; h = in.seeds.mix(h, h) {
-		id, ok := in.byLocation.get(h)
-		if !ok {
-			want.from = uint32(len(in.lines))
-			for _, ln := range lines {
-				in.lines = append(in.lines, line{in.functionOf(b, ln.Function), ln.Line, ln.Column})
-			}
-			want.to = uint32(len(in.lines))
-			id = in.addLocation(want)
-			in.byLocation.put(h, id)
-		} else if !in.sameLocation(b, id, &want, lines) {
-			continue
-		}
-		b.locationID[i] = id + 1
-		return id
-	}
+	b.locationID[i] = id + 1
+	return id
 }
 
-func (in *interner) sameLocation(b *body, id uint32, want *location, lines []profile.Line) bool {
-	l := &in.locations[id]
-	if l.mapping != want.mapping || l.folded != want.folded || l.address != want.address || int(l.to-l.from) != len(lines) {
-		return false
+func (in *interner) newLocation(b *body, l *profile.Location) uint32 {
+	added := location{folded: l.IsFolded, address: l.Address}
+	if l.Mapping >= 0 {
+		added.mapping = in.mappingOf(b, uint32(l.Mapping)) + 1
 	}
-	for i, ln := range lines {
-		if in.lines[int(l.from)+i] != (line{in.functionOf(b, ln.Function), ln.Line, ln.Column}) {
-			return false
-		}
+	added.from = uint32(len(in.lines))
+	for _, ln := range b.p.Lines[l.LineStart:l.LineEnd] {
+		in.lines = append(in.lines, line{in.functionOf(b, ln.Function), ln.Line, ln.Column})
 	}
-	return true
+	added.to = uint32(len(in.lines))
+	return in.addLocation(added)
 }
 
 func (in *interner) labelSetOf(b *body, labels []profile.Label) uint32 {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,11 @@ import (
 type keeper struct {
 	s    *Store
 	jobs []job
+
+	// Of its goroutine alone:
+	resumed  time.Time       // when work began after the last pause
+	bytes    int64           // that were read and written since
+	unmerged map[string]bool // blocks whose keys are damaged, see bodyHashes
 
 	mu     sync.Mutex
 	waits  []chan error // answered when nothing is left to do
@@ -40,10 +46,11 @@ const keeperTick = 5 * time.Second
 
 func newKeeper(s *Store) *keeper {
 	return &keeper{
-		s: s, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		s: s, unmerged: map[string]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		jobs: []job{
 			{"deletion", s.takeOut},
 			{"retention", s.retainer.step},
+			{"merge", s.mergeBlocks},
 		},
 	}
 }
@@ -106,29 +113,50 @@ func (k *keeper) work(ctx context.Context) {
 	}
 }
 
-// do does a job. Between its steps it lets the others have their share of the
-// machine, unless somebody waits for it.
+// do does a job, step after step.
 func (k *keeper) do(ctx context.Context, j job) error {
+	k.resumed = time.Now()
 	for {
-		began := time.Now()
 		did, err := j.step(ctx)
 		if err != nil || !did {
 			return err
 		}
-		if k.hurried() {
-			continue
-		}
-		select {
-		case <-time.After(keeperPause * time.Since(began)):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := k.pace(ctx, 0); err != nil {
+			return err
 		}
 	}
 }
 
 // keeperPause is how many times as long as it worked a job pauses: a quarter
-// of one processor is what it takes at most.
-const keeperPause = 3
+// of one processor is what it takes at most. It works keeperSpell at a time.
+const (
+	keeperPause = 3
+	keeperSpell = 20 * time.Millisecond
+)
+
+// pace is called by jobs with the bytes they are about to read or write, and
+// often enough: it lets the others have their share of the processor and of
+// the disk, unless somebody waits for the job. The error is ctx's.
+func (k *keeper) pace(ctx context.Context, bytes int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k.bytes += int64(bytes)
+	worked := time.Since(k.resumed)
+	moved := time.Duration(float64(k.bytes) / float64(k.s.o.KeeperBytesPerSecond) * float64(time.Second))
+	if max(worked, moved) < keeperSpell {
+		return nil
+	}
+	if !k.hurried() {
+		select {
+		case <-time.After(max(keeperPause*worked, moved-worked)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	k.resumed, k.bytes = time.Now(), 0
+	return nil
+}
 
 func (k *keeper) hurried() bool {
 	k.mu.Lock()
@@ -184,23 +212,24 @@ func (s *Store) putBlock(ctx context.Context, write func(w io.Writer, id string,
 		return nil, err
 	}
 	err = s.blobs.Put(id, func(w io.Writer) (err error) {
-		info, err = write(&stoppable{ctx, w}, id, now.UnixNano())
+		info, err = write(&pacedWriter{ctx, s.keeper, w}, id, now.UnixNano())
 		return err
 	})
 	return info, err
 }
 
-// stoppable is a writer that fails once ctx has ended.
-type stoppable struct {
-	ctx context.Context
-	w   io.Writer
+// pacedWriter is the writer of a job, which fails once ctx has ended.
+type pacedWriter struct {
+	ctx    context.Context
+	keeper *keeper
+	w      io.Writer
 }
 
-func (s *stoppable) Write(p []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	if err := p.keeper.pace(p.ctx, len(b)); err != nil {
 		return 0, err
 	}
-	return s.w.Write(p)
+	return p.w.Write(b)
 }
 
 // swap puts blocks, whose files are complete, in the place of others, for the
@@ -245,17 +274,25 @@ func (s *Store) exchange(add []*blockInfo, remove, rolled []*block) error {
 		b.info.rolled = true
 	}
 	s.blocks = slices.DeleteFunc(slices.Clone(s.blocks), func(b *block) bool { return slices.Contains(remove, b) })
-	var added []*block
-	for _, info := range add {
-		added = append(added, &block{info: info, blobs: s.blobs})
-	}
-	s.blocks = append(s.blocks, added...)
-	s.keys.replaced(remove, added)
 	for _, b := range remove {
+		s.index.remove(b)
 		if len(b.cuts) > 0 {
 			s.deletions.n--
 		}
 	}
+	var added []*block
+	for _, info := range add {
+		b := &block{info: info, blobs: s.blobs}
+		added = append(added, b)
+		s.index.add(b)
+	}
+	s.blocks = append(s.blocks, added...)
+	for key := range s.damaged {
+		if id, _, _ := strings.Cut(key, "/"); slices.ContainsFunc(remove, func(b *block) bool { return b.info.id == id }) {
+			delete(s.damaged, key)
+		}
+	}
+	s.keys.replaced(remove, added)
 	s.mu.Unlock()
 	for _, b := range remove {
 		s.listings.forget(b.info.id)

@@ -145,6 +145,22 @@ func (x *keyIndex) add(b *block, runs *keyRuns, at time.Time) {
 	g.merge(runs)
 }
 
+// replaced says that keys of some blocks are in others now, or nowhere if by is
+// empty. From then on every look-up that led to one of old leads to by; it is
+// called before old ones are doomed.
+func (x *keyIndex) replaced(old, by []*block) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, g := range x.gens {
+		n := len(g.blocks)
+		// A new slice: candidates are looked at without the lock.
+		kept := slices.DeleteFunc(slices.Clone(g.blocks), func(b *block) bool { return slices.Contains(old, b) })
+		if len(kept) < n {
+			g.blocks = append(kept, by...)
+		}
+	}
+}
+
 // merge adds sorted runs, joining those that touch.
 func (g *keyGeneration) merge(r *keyRuns) {
 	out := keyRuns{
@@ -290,25 +306,6 @@ func readKeyInfo(raw []byte, n, i int) (k storedKey, err error) {
 		return k, errKeys
 	}
 	return k, nil
-}
-
-// replaced says that blocks have taken the place of others.
-func (x *keyIndex) replaced(old, with []*block) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, g := range x.gens {
-		n := len(g.blocks)
-		left := slices.DeleteFunc(slices.Clone(g.blocks), func(b *block) bool { return slices.Contains(old, b) })
-		if len(left) == n {
-			continue
-		}
-		for _, b := range with {
-			if b.info.keys > 0 {
-				left = append(left, b)
-			}
-		}
-		g.blocks = left
-	}
 }
 
 // readAllKeys reads the keys of a block and what it says of each.

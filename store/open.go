@@ -82,7 +82,9 @@ func (s *Store) openBlocks(st *catalogState) error {
 		case fi.Size() != info.size:
 			s.damaged[info.id] = fmt.Sprintf("file has %d bytes, want %d", fi.Size(), info.size)
 		}
-		s.blocks = append(s.blocks, &block{info: info, blobs: s.blobs})
+		b := &block{info: info, blobs: s.blobs}
+		s.blocks = append(s.blocks, b)
+		s.index.add(b)
 	}
 	slices.SortFunc(s.blocks, func(a, b *block) int { return int(min(1, max(-1, a.info.created-b.info.created))) })
 	names, err := s.blobs.List()
@@ -107,19 +109,25 @@ func (s *Store) rebuildCatalog() error {
 	if err != nil {
 		return err
 	}
-	run := uint64(0)
+	var all []*foundBlock
+	unreadable := map[string]error{}
 	for _, name := range names {
-		info, list, err := s.inspect(name)
+		b, err := s.inspect(name)
 		if err != nil {
+			unreadable[name] = err
 			if err := s.catalog.damage(name, err.Error()); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.catalog.addBlock(info, list.epochs, nil, math.MaxInt64, 0); err != nil {
+		all = append(all, b)
+	}
+	run := uint64(0)
+	for _, b := range resolveSources(all, unreadable) { // the others have no row, so their files go
+		if err := s.catalog.addBlock(b.info, b.list.epochs, nil, math.MaxInt64, 0); err != nil {
 			return err
 		}
-		for _, e := range list.epochs {
+		for _, e := range b.list.epochs {
 			run = max(run, e>>runEpochBit)
 		}
 	}
@@ -134,24 +142,24 @@ func (s *Store) rebuildCatalog() error {
 }
 
 // inspect reads what a block says of itself.
-func (s *Store) inspect(name string) (*blockInfo, *blockListing, error) {
+func (s *Store) inspect(name string) (*foundBlock, error) {
 	b, err := s.blobs.Open(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer b.Close()
 	size, err := b.Size()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	l, at, err := openListing(b, size)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if l.id != name {
-		return nil, nil, fmt.Errorf("is block %s", l.id)
+		return nil, fmt.Errorf("is block %s", l.id)
 	}
-	return l.info(size, at), l, nil
+	return &foundBlock{l.info(size, at), l}, nil
 }
 
 // lockDir makes sure that no other process has the directory.

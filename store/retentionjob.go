@@ -275,14 +275,14 @@ func (t *retainer) look(b *block, hide *hiding, first *horizon) (a aged, err err
 		if err != nil {
 			return a, err
 		}
-		dict, gone, left := streamBytes(dir.streams), int64(0), int64(0)
+		dict, gone, left := int64(streamBytes(dir.streams)), int64(0), int64(0)
 		for j, groups := range dir.sections {
 			since := hide.sinceIn(b, pi, &pi.sections[j], first)
 			for _, g := range groups {
 				if g.until < since {
-					gone += streamBytes(g.streams)
+					gone += int64(streamBytes(g.streams))
 				} else {
-					left += streamBytes(g.streams)
+					left += int64(streamBytes(g.streams))
 				}
 			}
 		}
@@ -295,13 +295,6 @@ func (t *retainer) look(b *block, hide *hiding, first *horizon) (a aged, err err
 		a.size += gone + left
 	}
 	return a, nil
-}
-
-func streamBytes(streams []stream) (n int64) {
-	for i := range streams {
-		n += int64(streams[i].size)
-	}
-	return n
 }
 
 // drop deletes whole blocks.
@@ -328,7 +321,7 @@ func (t *retainer) trim(ctx context.Context, b *block, hide *hiding, first *hori
 	if err := t.note(hide.now, true); err != nil {
 		return err
 	}
-	info, err := t.s.rewrite(ctx, b, true, func(pi *partInfo, si *sectionInfo) []Span {
+	info, err := t.s.rewrite(ctx, b, true, false, func(pi *partInfo, si *sectionInfo) []Span {
 		return []Span{{hide.sinceIn(b, pi, si, first), maxTime}}
 	})
 	if err != nil {

@@ -37,8 +37,9 @@ type movedRows struct {
 // rewrite writes a new block with what keep wants of b; nil if that is
 // nothing. loose keeps what is stored together with what stays. The new block
 // counts as written when the old one was, and closes its epochs: with the
-// catalog lost it is found to stand for it.
-func (s *Store) rewrite(ctx context.Context, b *block, loose bool, keep keep) (info *blockInfo, err error) {
+// catalog lost it is found to stand for it. One that is fresh is to be rolled
+// up like one that heads have become.
+func (s *Store) rewrite(ctx context.Context, b *block, loose, fresh bool, keep keep) (info *blockInfo, err error) {
 	b.acquire()
 	defer b.release()
 	list, err := s.listing(b)
@@ -51,12 +52,19 @@ func (s *Store) rewrite(ctx context.Context, b *block, loose bool, keep keep) (i
 		return nil, nil
 	}
 	info, err = s.putBlock(ctx, func(w io.Writer, id string, _ int64) (*blockInfo, error) {
-		out, err := newBlockWriter(w, s.pk, id, b.info.created, b.info.level)
+		level := b.info.level
+		if b.info.rolled {
+			level = levelMerged // that says so too should the catalog be lost
+		}
+		out, err := newBlockWriter(w, s.pk, id, b.info.created, level)
 		if err != nil {
 			return nil, err
 		}
 		out.epochs = list.epochs
 		out.sources = append(append(out.sources, list.sources...), list.id)
+		if fresh {
+			out.level, out.sources = levelHead, nil
+		}
 		r := &rewriting{s: s, b: b, list: list, w: out, loose: loose}
 		for i := range list.parts {
 			if err := r.part(&list.parts[i], keep); err != nil {
@@ -71,7 +79,7 @@ func (s *Store) rewrite(ctx context.Context, b *block, loose bool, keep keep) (i
 	if err != nil {
 		return nil, fmt.Errorf("rewrite: %w", err)
 	}
-	info.rolled = b.info.rolled
+	info.rolled = b.info.rolled && !fresh
 	return info, nil
 }
 

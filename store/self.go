@@ -362,25 +362,18 @@ func (p *Part) SampleLabelNames(ctx context.Context, section int) ([]string, err
 	return out, err
 }
 
-// SampleLabelValues lists distinct values of one sample label of a section,
-// numbers spelled in decimal, at most limit of them (0 = all).
-func (p *Part) SampleLabelValues(ctx context.Context, section int, name string, limit int) ([]string, error) {
-	var out []string
-	seen := map[string]bool{}
-	err := p.sampleLabelSets(ctx, section, func(ls []sampleLabel) {
-		for _, l := range ls {
-			if p.tables.labelText[l.key] != name || limit > 0 && len(out) >= limit {
-				continue
-			}
-			v := p.tables.labelText[l.str]
-			if l.str == 0 {
-				v = fmt.Sprint(l.num)
-			}
-			if !seen[v] {
-				seen[v] = true
-				out = append(out, v)
-			}
-		}
-	})
-	return out, err
+// SampleLabels calls f for the labels of the part's samples, the same one
+// maybe several times. It reads no samples, so it does not know which section
+// or time they are of.
+func (p *Part) SampleLabels(ctx context.Context, f func(SampleLabel)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.load(loadedLabels); err != nil {
+		return err
+	}
+	for _, l := range p.tables.labels {
+		f(p.tables.sampleLabel(l))
+	}
+	return nil
 }

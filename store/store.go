@@ -53,7 +53,12 @@ type Options struct {
 	MinFreeBytes int64 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
 	// Retention says what is deleted for its age or for want of space; default
 	// nothing. See SetRetention.
-	Retention Retention
+	Retention  Retention
+	MergeAge   time.Duration // after which blocks are merged though they are few; default 4 h
+	MergeBytes int64         // of memory of the dictionary of a merged part; default 64 MiB
+	// KeeperBytesPerSecond is how much background jobs read and write at most;
+	// default 32 MiB.
+	KeeperBytesPerSecond int64
 
 	files fileOps // tests put one in that fails
 }
@@ -73,6 +78,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.KeyAge, 25*time.Hour)
 	setDefault(&o.RollupDelay, 2*time.Minute)
 	setDefault(&o.MinFreeBytes, 64<<20)
+	setDefault(&o.MergeAge, 4*time.Hour)
+	setDefault(&o.MergeBytes, 64<<20)
+	setDefault(&o.KeeperBytesPerSecond, 32<<20)
 	if o.files == nil {
 		o.files = osFiles{}
 	}
@@ -136,6 +144,7 @@ type Store struct {
 	closing   []*head          // closed, no block yet
 	recovered []*head          // being replayed
 	blocks    []*block
+	index     *blockIndex       // of blocks
 	damaged   map[string]string // block, or block "/" part → reason
 	lostLog   []string
 	closed    bool
@@ -164,7 +173,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(coreCacheBytes),
 		listings: newLRU[string, *blockListing](listingCacheBytes), baselines: newBaselines(),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
-		heads: map[string]*head{}, damaged: map[string]string{},
+		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{},
 	}
 	s.bodies.New = func() any { return &body{seeds: s.seeds} }
 	r, err := s.openFiles()

@@ -98,8 +98,8 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 			}
 		}
 	}
-	for _, b := range s.blocks {
-		if b.info.from < p.whole.Until && b.info.to >= p.whole.From && sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) {
+	for _, b := range s.index.overlapping(p.whole.From, p.whole.Until-1) {
+		if sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) && p.mayTouch(b.info) {
 			b.acquire()
 			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled, b.cuts})
 		}
@@ -270,6 +270,15 @@ func (sel *Selection) wantsPart(b viewBlock, pi *partInfo) bool {
 	return sel.Services.wants(pi.service)
 }
 
+// mayTouch says whether any row of a block may count, from what is in memory
+// of it.
+func (p *plan) mayTouch(b *blockInfo) bool {
+	if b.level != levelRollup && b.rolled {
+		return touch(p.spans[Raw], b.from, b.to)
+	}
+	return touch([]Span{p.whole}, b.from, b.to)
+}
+
 // touches says whether any row of the part may count.
 func (p *plan) touches(b viewBlock, pi *partInfo, sel *Selection) bool {
 	return slices.ContainsFunc(pi.sections, func(si sectionInfo) bool {
@@ -433,11 +442,12 @@ func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row
 // ServiceInfo says what there is of one service.
 type ServiceInfo struct {
 	Name     string
-	Sections []Section // one per kind and set of sample types, over all parts; Profiles counts whole sections
+	Sections []Section // one per kind and set of sample types, over all parts; Profiles counts single ones that are kept
 }
 
-// Services lists the services with profiles in the window, sorted by name,
-// from the catalog and the heads alone.
+// Services lists the services with profiles, or rows of rollups, in the window,
+// sorted by name, from the listings of blocks and the heads alone: a section
+// counts as a whole if it touches the window.
 func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -445,7 +455,12 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 	from, until := windowNanos(w)
 	all := map[string]map[string]*Section{}
 	add := func(service string, sec Section) {
-		if boundNanos(sec.From, 0) >= until || boundNanos(sec.Until, 0) < from {
+		first, last := boundNanos(sec.From, 0), boundNanos(sec.Until, 0)
+		if sec.Resolution != Raw {
+			last += int64(sec.Resolution.Duration()) - 1
+			sec.Profiles, sec.Resolution = 0, Raw
+		}
+		if first >= until || last < from {
 			return
 		}
 		kinds := all[service]
@@ -482,11 +497,9 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 		}
 	}
 	var blocks []viewBlock
-	for _, b := range s.blocks {
-		if b.info.from < until && b.info.to >= from {
-			b.acquire()
-			blocks = append(blocks, viewBlock{b, b.info.rolled, b.cuts})
-		}
+	for _, b := range s.index.overlapping(from, until-1) {
+		b.acquire()
+		blocks = append(blocks, viewBlock{b, b.info.rolled, b.cuts})
 	}
 	s.mu.RUnlock()
 	for _, b := range blocks {
@@ -495,7 +508,11 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 				pi := &list.parts[i]
 				for j := range pi.sections {
 					si := &pi.sections[j]
-					if si.resolution == Raw && touch(p.of(b, pi, si, &Selection{}), si.from, si.until) {
+					// Of rollups the finest: those that are coarser touch more.
+					if si.digest || si.resolution > FiveMinutes {
+						continue
+					}
+					if touch(p.hide.visible(p, []Span{p.whole}, b, pi, si), si.from, si.until) {
 						add(pi.service, si.section())
 					}
 				}
