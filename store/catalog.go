@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -20,7 +22,13 @@ import (
 // they closed, cumulative states and builds. Nothing else knows bbolt. Every
 // method is one transaction and safe for concurrent use.
 type catalog struct {
-	db *bbolt.DB
+	ops  fileOps
+	path string
+
+	writes   sync.Mutex   // one transaction, or compact
+	mu       sync.RWMutex // db is replaced under it
+	db       *bbolt.DB
+	unsynced bool // the name of db's file may not be durable; writes guards it
 }
 
 // Bounds on what grows with what senders name.
@@ -31,15 +39,16 @@ const (
 
 // openCatalog opens the catalog of a directory; fresh says that there was
 // none.
-func openCatalog(dir string) (c *catalog, fresh bool, err error) {
+func openCatalog(ops fileOps, dir string) (c *catalog, fresh bool, err error) {
 	path := filepath.Join(dir, catalogFile)
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
-	})
+	if err := ops.Remove(path + tempSuffix); err != nil && !os.IsNotExist(err) {
+		return nil, false, fmt.Errorf("open catalog: %w", err)
+	}
+	db, err := openBolt(path)
 	if err != nil {
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	c = &catalog{db}
+	c = &catalog{ops: ops, path: path, db: db}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		fresh = tx.Bucket([]byte(bucketMeta)) == nil
 		for _, b := range []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged, bucketHorizon, bucketDeletions, bucketCuts} {
@@ -69,11 +78,38 @@ func openCatalog(dir string) (c *catalog, fresh bool, err error) {
 	return c, fresh, nil
 }
 
-func (c *catalog) close() error { return c.db.Close() }
+func openBolt(path string) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+	})
+}
+
+func (c *catalog) close() error {
+	c.writes.Lock()
+	defer c.writes.Unlock()
+	return c.db.Close()
+}
+
+// view runs a reading transaction.
+func (c *catalog) view(f func(*bbolt.Tx) error) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.db.View(f)
+}
+
+// update runs a writing transaction.
+func (c *catalog) update(f func(*bbolt.Tx) error) error {
+	c.writes.Lock()
+	defer c.writes.Unlock()
+	if err := c.syncName(); err != nil {
+		return err
+	}
+	return c.db.Update(f)
+}
 
 // size is that of the file in bytes.
 func (c *catalog) size() (n int64) {
-	_ = c.db.View(func(tx *bbolt.Tx) error { // fails only when closed
+	_ = c.view(func(tx *bbolt.Tx) error { // fails only when closed
 		n = tx.Size()
 		return nil
 	})
@@ -90,7 +126,7 @@ type catalogState struct {
 
 func (c *catalog) load() (*catalogState, error) {
 	st := &catalogState{broken: map[string]string{}, closed: map[uint64]bool{}}
-	err := c.db.View(func(tx *bbolt.Tx) error {
+	err := c.view(func(tx *bbolt.Tx) error {
 		st.nextLog, _ = strconv.ParseUint(string(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaNextLog))), 10, 64)
 		if err := tx.Bucket([]byte(bucketClosed)).ForEach(func(k, _ []byte) error {
 			if len(k) == 16 {
@@ -154,7 +190,7 @@ func migrateRows(blocks *bbolt.Bucket) error {
 // epochs; closed epochs whose files are all below lowest are forgotten.
 // info may be nil: then there is no block, only epochs to close.
 func (c *catalog) addBlock(info *blockInfo, epochs []uint64, states map[string][]byte, last, lowest uint64) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err := c.update(func(tx *bbolt.Tx) error {
 		if info != nil {
 			if err := tx.Bucket([]byte(bucketBlocks)).Put([]byte(info.id), appendInfo(nil, info)); err != nil {
 				return err
@@ -184,7 +220,7 @@ func (c *catalog) addBlock(info *blockInfo, epochs []uint64, states map[string][
 // replace puts blocks in the place of others, and marks those as rolled whose
 // profiles are in one of the new ones too, in one transaction.
 func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err := c.update(func(tx *bbolt.Tx) error {
 		blocks := tx.Bucket([]byte(bucketBlocks))
 		for _, b := range remove {
 			if err := blocks.Delete([]byte(b.id)); err != nil {
@@ -274,7 +310,7 @@ func putBaselines(tx *bbolt.Tx, states map[string][]byte) error {
 // setNextLog promises that log files and epochs of this run have numbers
 // below next, so that the next run takes others.
 func (c *catalog) setNextLog(next uint64) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err := c.update(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaNextLog), strconv.AppendUint(nil, next, 10))
 	})
 	if err != nil {
@@ -285,7 +321,7 @@ func (c *catalog) setNextLog(next uint64) error {
 
 // damage marks a part, or a whole block, as unreadable.
 func (c *catalog) damage(key, reason string) error {
-	return c.db.Update(func(tx *bbolt.Tx) error {
+	return c.update(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketDamaged)).Put([]byte(key), []byte(reason))
 	})
 }
@@ -305,7 +341,7 @@ func forgetDamage(tx *bbolt.Tx, block string) error {
 }
 
 func (c *catalog) baseline(name string) (state []byte, err error) {
-	err = c.db.View(func(tx *bbolt.Tx) error {
+	err = c.view(func(tx *bbolt.Tx) error {
 		if v := tx.Bucket([]byte(bucketBaselines)).Get([]byte(name)); len(v) >= 8 {
 			state = append([]byte{}, v[8:]...)
 		}
@@ -316,7 +352,7 @@ func (c *catalog) baseline(name string) (state []byte, err error) {
 
 func (c *catalog) build(id string) (*inquest.Build, error) {
 	var raw []byte
-	if err := c.db.View(func(tx *bbolt.Tx) error {
+	if err := c.view(func(tx *bbolt.Tx) error {
 		raw = append(raw, tx.Bucket([]byte(bucketBuilds)).Get([]byte(id))...)
 		return nil
 	}); err != nil || raw == nil {
@@ -333,7 +369,7 @@ func (c *catalog) build(id string) (*inquest.Build, error) {
 // nothing.
 func (c *catalog) putBuilds(builds []inquest.Build) error {
 	changed := map[string][]byte{}
-	err := c.db.View(func(tx *bbolt.Tx) error {
+	err := c.view(func(tx *bbolt.Tx) error {
 		have := tx.Bucket([]byte(bucketBuilds))
 		for i := range builds {
 			raw, err := json.Marshal(&builds[i])
@@ -349,7 +385,7 @@ func (c *catalog) putBuilds(builds []inquest.Build) error {
 	if err != nil || len(changed) == 0 {
 		return err
 	}
-	return c.db.Update(func(tx *bbolt.Tx) error {
+	return c.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(bucketBuilds))
 		if b.Stats().KeyN+len(changed) > maxBuilds {
 			return inquest.Errorf(inquest.ErrTooLarge, "the catalog knows %d builds already, which is the most it keeps", maxBuilds)
@@ -365,7 +401,7 @@ func (c *catalog) putBuilds(builds []inquest.Build) error {
 
 // get returns a copy of a value, nil if there is none.
 func (c *catalog) get(bucket, key string) (v []byte, err error) {
-	err = c.db.View(func(tx *bbolt.Tx) error {
+	err = c.view(func(tx *bbolt.Tx) error {
 		v = slices.Clone(tx.Bucket([]byte(bucket)).Get([]byte(key)))
 		return nil
 	})
@@ -373,7 +409,7 @@ func (c *catalog) get(bucket, key string) (v []byte, err error) {
 }
 
 func (c *catalog) put(bucket, key string, v []byte) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(key), v) })
+	err := c.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(key), v) })
 	if err != nil {
 		return fmt.Errorf("write catalog: %w", err)
 	}

@@ -455,7 +455,7 @@ type noted struct {
 // addDeletion notes a deletion, which gets its number, and which blocks it
 // concerns, and drops cumulative states, in one transaction.
 func (c *catalog) addDeletion(d *Deletion, blocks []*block, known int64) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err := c.update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(bucketDeletions))
 		var err error
 		if d.Number, err = bucket.NextSequence(); err != nil {
@@ -514,7 +514,7 @@ func dropBaselines(tx *bbolt.Tx, prefix string, all bool) error {
 }
 
 func (c *catalog) deletions() (out []noted, err error) {
-	err = c.db.View(func(tx *bbolt.Tx) error {
+	err = c.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketDeletions)).ForEach(func(_, v []byte) error {
 			var d noted
 			if err := json.Unmarshal(v, &d); err != nil {
@@ -530,7 +530,7 @@ func (c *catalog) deletions() (out []noted, err error) {
 // cuts lists, by block, the deletions that wait for it.
 func (c *catalog) cuts() (map[string][]uint64, error) {
 	out := map[string][]uint64{}
-	err := c.db.View(func(tx *bbolt.Tx) error {
+	err := c.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketCuts)).ForEach(func(k, _ []byte) error {
 			id, number, _ := strings.Cut(string(k), "/")
 			n, err := strconv.ParseUint(number, 10, 64)
@@ -546,7 +546,7 @@ func (c *catalog) cuts() (map[string][]uint64, error) {
 
 // deletionDone notes that nothing is left of a deletion.
 func (c *catalog) deletionDone(number uint64, at time.Time) error {
-	return c.db.Update(func(tx *bbolt.Tx) error {
+	return c.update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(bucketDeletions))
 		var d noted
 		if err := json.Unmarshal(bucket.Get(binary.BigEndian.AppendUint64(nil, number)), &d); err != nil {

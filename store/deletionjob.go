@@ -143,6 +143,10 @@ func (s *Store) endDeletions() error {
 	if err != nil {
 		return fmt.Errorf("read deletions: %w", err)
 	}
+	// Pages of the catalog that are free still hold what was in them.
+	if err := s.catalog.compact(); err != nil {
+		return fmt.Errorf("compact catalog: %w", err)
+	}
 	for i := range ds {
 		if !ds[i].Done.IsZero() {
 			continue

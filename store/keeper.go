@@ -51,6 +51,7 @@ func newKeeper(s *Store) *keeper {
 			{"deletion", s.takeOut},
 			{"retention", s.retainer.step},
 			{"merge", s.mergeBlocks},
+			{"compact catalog", s.compactCatalog},
 		},
 	}
 }

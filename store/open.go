@@ -21,7 +21,7 @@ func (s *Store) openFiles() (*replay, error) {
 		return nil, err
 	}
 	var fresh bool
-	if s.catalog, fresh, err = openCatalog(s.o.Dir); err != nil {
+	if s.catalog, fresh, err = openCatalog(s.ops, s.o.Dir); err != nil {
 		return nil, err
 	}
 	if s.blobs, err = newDirBlobs(s.ops, filepath.Join(s.o.Dir, blockDir)); err != nil {
