@@ -194,6 +194,14 @@ func (s *Store) horizon(sv *Services) *horizon {
 	return &h
 }
 
+func (s *Store) horizonSeconds(r Resolution) float64 {
+	from := s.reach.Load().of(s.o.Now().UnixNano(), "", "")[r]
+	if from == minTime {
+		return 0
+	}
+	return float64(from) / 1e9
+}
+
 // hiding says which rows a view leaves out although they are still stored.
 type hiding struct {
 	reach   *reach

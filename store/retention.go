@@ -104,6 +104,12 @@ func (r *Retention) ages(service string, kind inquest.Kind) (ages [Day + 1]time.
 	return ages
 }
 
+// RawAge is how long profiles of a service and kind are kept, Forever if they
+// are not deleted for their age.
+func (s *Store) RawAge(service string, kind inquest.Kind) time.Duration {
+	return s.reach.Load().Policy.ages(service, kind)[Raw]
+}
+
 // matchPattern says whether a pattern of * and ? takes a name. A pattern takes
 // itself.
 func matchPattern(pattern, name string) bool {

@@ -185,6 +185,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.replayed.Store(len(r.files) == 0) // after a clean end there is nothing to replay
 	s.commit = newCommitter(s, 1)
 	s.closer = newCloser(s)
+	s.retainer = newRetainer(s)
 	if s.stats, err = newStats(s, o.Registerer); err != nil {
 		s.closeFiles()
 		return nil, fmt.Errorf("open store: %w", err)
@@ -193,7 +194,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.cancel = cancel
 	go s.commit.run()
 	go s.closer.run()
-	s.retainer = newRetainer(s)
 	s.keeper = newKeeper(s)
 	s.keeper.start()
 	go s.start(background, r)

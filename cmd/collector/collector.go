@@ -123,6 +123,7 @@ func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry
 		Logger:     c.log,
 		Registerer: registry,
 		Epoch:      c.o.Epoch,
+		Retention:  c.o.retention(),
 	})
 	if err != nil {
 		return fmt.Errorf("open the data in %s: %w", c.o.Data, err)

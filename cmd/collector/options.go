@@ -25,6 +25,7 @@ type options struct {
 
 	Data      string
 	Retention time.Duration
+	Keep      retention // of the file; Retention is its Raw
 	Epoch     time.Duration
 
 	SelfProfile bool
@@ -63,11 +64,13 @@ func define(o *options) *settings.Set {
 	s.Duration(&o.ShutdownTimeout, "shutdown-timeout", 30*time.Second, time.Second, "longest `DURATION` from SIGTERM to the end")
 	s.Group("Keeping")
 	s.String(&o.Data, "data", "", "`DIRECTORY` for everything stored; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/share/inquest/collector").Path = true
-	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "oldest profile taken: one that began longer ago than this `DURATION` is refused")
+	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "`DURATION` that single profiles are kept, and not taken beyond; the file says more under retention")
 	s.Duration(&o.Epoch, "epoch", 30*time.Minute, time.Second, "`DURATION` after which what is in memory becomes a block on disk")
 	s.Group("Watching itself")
 	s.Bool(&o.SelfProfile, "self-profile", true, "take profiles of the collector itself, as service inquest-collector")
 	o.Log.Define(s)
+	o.Keep = defaultRetention
+	s.Section("retention", "how long what is kept, see How long things are kept", &o.Keep)
 	s.Section("tokens", "who may do what, see collector token", &o.Tokens)
 	o.Scrape.Self = agent.SelfConfig{Enabled: true, Service: "inquest-collector"}
 	s.Section("scrape", "what the agent in this process scrapes, as in an agent's file", &o.Scrape)
@@ -87,6 +90,12 @@ func parse(args, environ []string, stdout io.Writer) (o *options, done bool, err
 	}
 	if err := web.CheckExposure(o.Listen, len(o.Tokens), o.Insecure); err != nil {
 		return nil, false, settings.Errorf("%w", err)
+	}
+	if o.Keep.Raw != 0 && o.set.Lookup("retention").Source() == "default" {
+		o.Retention = time.Duration(o.Keep.Raw)
+	}
+	if policy := o.retention(); policy.Validate() != nil {
+		return nil, false, settings.Errorf("%w", o.set.InSection("retention", policy.Validate()))
 	}
 	if !o.SelfProfile {
 		o.Scrape.Self.Enabled = false
