@@ -35,6 +35,12 @@ func (b *Builder) AddTree(names []string, name []uint32, parent []int32, self []
 // lost.
 func (b *Builder) Add(t *Tree) { b.AddTree(t.Names, t.Name, t.Parent, t.Self) }
 
+// Bytes is about how much memory the builder and the Tree it will make take,
+// but for the text of names, and how many names it has.
+func (b *Builder) Bytes() (bytes int64, names int) {
+	return 64*int64(len(b.names)) + 48*int64(len(b.name)) + 8*int64(len(b.slots)), len(b.names)
+}
+
 // Tree returns what was merged so far. Nodes in whose subtree every Self is
 // zero are left out.
 func (b *Builder) Tree() *Tree { return b.tree(RootName) }

@@ -81,7 +81,8 @@ func (in *Ingest) decode(ctx context.Context, p *Push) (*decoded, error) {
 		d.profile, err = w.decoder.Decode(body)
 	}
 	if err == nil {
-		size := min(memory(d.profile), in.o.WaitingBytes)
+		// As much again for the body it is part of, and for its hashes.
+		size := min(3*memory(d.profile), in.o.WaitingBytes)
 		if err = in.waiting.Acquire(ctx, size); err == nil {
 			d.bytes = size
 			return d, nil

@@ -24,6 +24,7 @@ type Merger struct {
 	locations contentIndex
 	samples   contentIndex
 	comments  map[uint32]bool
+	textBytes int64  // of strings
 	emptyText uint32 // a string "" that is not Strings[0], for a label's text; 0 if not needed yet
 
 	src translation
@@ -93,6 +94,15 @@ func (m *Merger) Add(p *Profile) error {
 	}
 	m.src.p = nil
 	return nil
+}
+
+// Bytes is about how much memory the Merger and its result take.
+func (m *Merger) Bytes() int64 {
+	p := &m.p
+	columns := 24*len(p.Strings) + 24*len(p.Functions) + 48*len(p.Mappings) + 32*len(p.Locations) + 24*len(p.Lines) +
+		4*len(p.Stacks) + 8*len(p.StackEnds) + 8*len(p.Values) + 24*len(p.Labels)
+	indexes := 16*(len(m.strings.slots)+len(m.locations.slots)+len(m.samples.slots)) + 64*(len(m.functions)+len(m.mappings))
+	return m.textBytes + int64(columns+columns/4+indexes) // slices have room to grow
 }
 
 // SetDefaultSampleType names the sample type that the result shows unless
@@ -265,6 +275,7 @@ func (m *Merger) intern(s []byte) uint32 {
 		index = uint32(len(m.p.Strings))
 		m.p.Strings = append(m.p.Strings, bytes.Clone(s))
 		m.strings.add(h, index)
+		m.textBytes += int64(len(s))
 	}
 	return index
 }

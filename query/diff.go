@@ -19,6 +19,10 @@ type Diff struct {
 	dec        int
 }
 
+// diffNodeBytes is the memory of one node of a side: its tree, its part of the
+// merged one, and its JSON.
+const diffNodeBytes = 256
+
 // Diff merges what base and head select, two requests for the same type and
 // aggregation. The tree is pruned as FlameGraph does: a node is drawn that
 // would be in either.
@@ -34,6 +38,9 @@ func (e *Engine) Diff(ctx context.Context, base, head Request, maxNodes int) (*D
 	for i, r := range []Request{base, head} {
 		err := e.readTree(ctx, r, func(s *selection, t *calltree.Tree, c Coverage) error {
 			trees[i] = t
+			if err := s.mem.keep(diffNodeBytes * int64(t.Len())); err != nil {
+				return err
+			}
 			d.Unit, d.Type, d.Agg, d.dec = s.unit, s.typ, s.agg, s.dec
 			if i == 0 {
 				d.Base = c

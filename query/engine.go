@@ -7,14 +7,13 @@
 // different times and duty cycles are added up stand in weigh.go.
 //
 // An Engine is safe for concurrent use. It keeps nothing between queries, and
-// runs a bounded number of them at a time; more wait in a bounded line, then
-// are refused with ErrBusy.
+// runs a bounded number of them at a time in a bounded amount of memory; more
+// wait in a bounded line, then are refused with ErrBusy. A query that needs
+// more memory than there is for all is refused with ErrTooLarge. See budget.go.
 package query
 
 import (
-	"context"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -27,15 +26,14 @@ type Options struct {
 	Now           func() time.Time // nil: time.Now
 	MaxConcurrent int              // queries that run at a time; 0: 2×GOMAXPROCS
 	MaxWaiting    int              // queries that wait for their turn; 0: 16×MaxConcurrent
+	MemoryBytes   int64            // of all queries and their answers, about; 0: 256 MiB
 }
 
 // Engine answers queries.
 type Engine struct {
-	store   *store.Store
-	now     func() time.Time
-	slots   chan struct{} // one per running query
-	waiting atomic.Int64
-	maxWait int64
+	store  *store.Store
+	now    func() time.Time
+	budget *budget
 }
 
 // New makes an Engine. The store is borrowed and must stay open.
@@ -49,37 +47,14 @@ func New(o Options) *Engine {
 	if o.MaxWaiting <= 0 {
 		o.MaxWaiting = 16 * o.MaxConcurrent
 	}
-	return &Engine{
-		store:   o.Store,
-		now:     o.Now,
-		slots:   make(chan struct{}, o.MaxConcurrent),
-		maxWait: int64(o.MaxWaiting),
+	if o.MemoryBytes <= 0 {
+		o.MemoryBytes = 256 << 20
 	}
+	return &Engine{store: o.Store, now: o.Now, budget: newBudget(o.MemoryBytes, o.MaxConcurrent, o.MaxWaiting)}
 }
 
-// admit waits for a turn. release must be called once when err is nil.
-func (e *Engine) admit(ctx context.Context) (release func(), err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	release = func() { <-e.slots }
-	select {
-	case e.slots <- struct{}{}:
-		return release, nil
-	default:
-	}
-	if n := e.waiting.Add(1); n > e.maxWait {
-		e.waiting.Add(-1)
-		return nil, inquest.Errorf(inquest.ErrBusy, "%d queries run and %d wait already; try again after a pause", cap(e.slots), n-1)
-	}
-	defer e.waiting.Add(-1)
-	select {
-	case e.slots <- struct{}{}:
-		return release, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
+// Budget is the state of the admission of queries.
+func (e *Engine) Budget() Budget { return e.budget.state() }
 
 // Request selects values.
 type Request struct {

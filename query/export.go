@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -36,11 +37,16 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 			return inquest.Errorf(inquest.ErrNotFound, "no %s profile from %s until %s matches %s", r.Type,
 				s.window.From.Format(time.RFC3339), s.window.Until.Format(time.RFC3339), cmp.Or(r.Query, "{}"))
 		}
-		m := profile.NewMerger()
+		m := &merging{Merger: profile.NewMerger(), mem: s.mem}
 		for _, u := range s.units {
 			if err := s.export(ctx, u, m); err != nil {
 				return err
 			}
+			u.part.Release(ctx)
+		}
+		// What is written takes no more than what it is made of.
+		if err := s.mem.keep(m.Bytes()); err != nil {
+			return err
 		}
 		p := m.Profile()
 		setDefaultType(p, s.typ)
@@ -54,8 +60,22 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 	return err
 }
 
+// merging is a Merger within the memory of a query.
+type merging struct {
+	*profile.Merger
+	mem  *reservation
+	held atomic.Int64
+}
+
+func (m *merging) add(p *profile.Profile) error {
+	if err := m.Add(p); err != nil {
+		return err
+	}
+	return m.mem.upTo(&m.held, m.Bytes())
+}
+
 // export adds the picked profiles of a unit to m.
-func (s *selection) export(ctx context.Context, u *unit, m *profile.Merger) error {
+func (s *selection) export(ctx context.Context, u *unit, m *merging) error {
 	for _, sub := range u.split(u.all()) {
 		rows := make([]bool, len(u.rows.Start))
 		for _, i := range sub.at {
@@ -68,7 +88,7 @@ func (s *selection) export(ctx context.Context, u *unit, m *profile.Merger) erro
 			if len(sub.keep) > 0 {
 				p = keptSamples(p, sub.keep)
 			}
-			return m.Add(p)
+			return m.add(p)
 		})
 		if err != nil {
 			return err
@@ -123,11 +143,12 @@ func (e *Engine) ProfileByID(ctx context.Context, id string, w io.Writer) error 
 
 // stored is the body of one stored profile.
 func (e *Engine) stored(ctx context.Context, id string) (body []byte, err error) {
-	release, err := e.admit(ctx)
+	mem, err := e.budget.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer mem.finish(ctx)
+	ctx = store.WithReserve(ctx, mem.grow)
 	v, section, row, err := e.store.Find(ctx, id)
 	if err != nil {
 		return nil, err
@@ -166,6 +187,16 @@ func (e *Engine) Profiles(ctx context.Context, r Request, limit int) ([]ProfileI
 	out, c := []ProfileInfo{}, Coverage{}
 	err := e.readType(ctx, r, need{}, func(s *selection) error {
 		s.holds()
+		n := s.count()
+		if limit > 0 {
+			n = min(n, int64(limit))
+		}
+		if err := s.mem.grow(pickedBytes * s.count()); err != nil {
+			return err
+		}
+		if err := s.mem.keep(profileInfoBytes * n); err != nil {
+			return err
+		}
 		for _, p := range cut(s.newest(), limit) {
 			out = append(out, p.info())
 		}
@@ -179,6 +210,20 @@ func (e *Engine) Profiles(ctx context.Context, r Request, limit int) ([]ProfileI
 		return nil
 	})
 	return out, c, err
+}
+
+// Bytes of memory.
+const (
+	pickedBytes      = 32      // of a pickedRow in a list
+	profileInfoBytes = 2 << 10 // of a ProfileInfo, with its JSON
+)
+
+// count is how many rows are picked.
+func (s *selection) count() (n int64) {
+	for _, u := range s.units {
+		n += int64(len(u.picked))
+	}
+	return n
 }
 
 // newest returns the picked rows, newest first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/calltree"
@@ -34,10 +35,31 @@ func (e *Engine) FlameGraph(ctx context.Context, r Request, maxNodes int) (g *Fl
 	err = e.readTree(ctx, r, func(s *selection, t *calltree.Tree, c Coverage) error {
 		t, left := t.Prune(maxNodes)
 		c.Pruned = Pruned{left.Nodes, scaled(left.Value, s.dec)}
-		g = &FlameGraph{Tree: t, Scale: scaled(1, s.dec), Unit: s.unit, Type: s.typ, Agg: s.agg, Coverage: c}
-		return nil
+		g = &FlameGraph{Tree: withOwnNames(t), Scale: scaled(1, s.dec), Unit: s.unit, Type: s.typ, Agg: s.agg, Coverage: c}
+		return s.mem.keep(g.bytes())
 	})
 	return g, err
+}
+
+// withOwnNames is t with a copy of its names: those of parts would keep the
+// names of whole parts in memory until the answer is written.
+func withOwnNames(t *calltree.Tree) *calltree.Tree {
+	var b strings.Builder
+	b.Grow(int(textBytes(t.Names)))
+	for _, name := range t.Names {
+		b.WriteString(name)
+	}
+	text, out := b.String(), *t
+	out.Names = make([]string, len(t.Names))
+	for i, name := range t.Names {
+		out.Names[i], text = text[:len(name)], text[len(name):]
+	}
+	return &out
+}
+
+// bytes is about what the tree takes, with the columns of its JSON.
+func (f *FlameGraph) bytes() int64 {
+	return 96*int64(f.Tree.Len()) + 64*int64(len(f.Tree.Names)) + 2*textBytes(f.Tree.Names)
 }
 
 // WriteJSON writes the answer of GET /api/v1/flamegraph:

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -89,7 +90,7 @@ func sorted(set map[string]bool) []string {
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelNames(ctx context.Context, r Request) ([]string, error) {
 	names := make(map[string]bool)
-	err := e.list(ctx, r, nil, func(u *unit) error {
+	err := e.list(ctx, r, nil, func(s *selection, u *unit) error {
 		for set := range u.used() {
 			for _, l := range set {
 				names[l.Name] = true
@@ -106,20 +107,32 @@ func (e *Engine) LabelNames(ctx context.Context, r Request) ([]string, error) {
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit int) ([]string, error) {
 	values := make(map[string]bool)
-	err := e.list(ctx, r, []string{name}, func(u *unit) error {
+	var held atomic.Int64
+	var bytes int64
+	add := func(s *selection, v string) error {
+		if v == "" || values[v] {
+			return nil
+		}
+		values[strings.Clone(v)] = true
+		bytes += 2*int64(len(v)) + listedBytes
+		return s.mem.upTo(&held, bytes)
+	}
+	err := e.list(ctx, r, []string{name}, func(s *selection, u *unit) error {
 		for set := range u.used() {
-			if v := set.Get(name); v != "" {
-				values[v] = true
+			if err := add(s, set.Get(name)); err != nil {
+				return err
 			}
 		}
 		if inquest.Reserved(name) || u.sec.Resolution != store.Raw {
 			return nil
 		}
-		return u.part.SampleLabels(ctx, func(l store.SampleLabel) {
-			if l.Key == name {
-				values[sampleValue(l)] = true
+		var failed error
+		err := u.part.SampleLabels(ctx, func(l store.SampleLabel) {
+			if l.Key == name && failed == nil {
+				failed = add(s, sampleValue(l))
 			}
 		})
+		return cmp.Or(failed, err)
 	})
 	return cut(sorted(values), limit), err
 }
@@ -127,20 +140,24 @@ func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit 
 // list calls f for every unit of a selection of which only the labels by
 // matter, nil: all of them. If a block turns out to be damaged, f is called
 // again for the others.
-func (e *Engine) list(ctx context.Context, r Request, by []string, f func(u *unit) error) error {
+func (e *Engine) list(ctx context.Context, r Request, by []string, f func(s *selection, u *unit) error) error {
 	r.Agg, r.Rate = "", false
 	return e.read(ctx, r, need{labels: true, by: by}, func(s *selection) error {
 		for _, u := range s.units {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := f(u); err != nil {
+			if err := f(s, u); err != nil {
 				return err
 			}
+			u.part.Release(ctx)
 		}
 		return nil
 	})
 }
+
+// listedBytes is the memory of one value in a list, its text aside.
+const listedBytes = 96
 
 // used yields the label sets that matched.
 func (u *unit) used() func(yield func(inquest.Labels) bool) {
@@ -166,14 +183,17 @@ type ServiceInfo struct {
 // are those of whole blocks that touch the window.
 func (e *Engine) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	services := make(map[string]*serviceSets)
-	err := e.list(ctx, Request{Window: w}, []string{inquest.LabelInstance, inquest.LabelRelease}, func(u *unit) error {
+	err := e.list(ctx, Request{Window: w}, []string{inquest.LabelInstance, inquest.LabelRelease}, func(s *selection, u *unit) error {
 		svc := services[u.part.Service]
 		if svc == nil {
+			if err := s.mem.keep(serviceBytes); err != nil {
+				return err
+			}
 			svc = &serviceSets{map[string]bool{}, map[string]bool{}, 0}
 			services[u.part.Service] = svc
 		}
 		svc.add(u)
-		return nil
+		return s.mem.grow(listedBytes * int64(len(u.sets)))
 	})
 	if err != nil {
 		return nil, err
@@ -204,6 +224,9 @@ func (e *Engine) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo,
 	return out, nil
 }
 
+// serviceBytes is the memory of one service in a list, with its JSON.
+const serviceBytes = 2 << 10
+
 // serviceSets collects what is told of a service.
 type serviceSets struct {
 	releases, instances map[string]bool
@@ -225,7 +248,7 @@ func (s *serviceSets) add(u *unit) {
 func (e *Engine) Types(ctx context.Context, r Request) ([]inquest.Type, error) {
 	r.Type = ""
 	seen := make(map[inquest.Type]bool)
-	err := e.list(ctx, r, []string{}, func(u *unit) error {
+	err := e.list(ctx, r, []string{}, func(_ *selection, u *unit) error {
 		for _, t := range u.sec.Types {
 			seen[t] = true
 		}

@@ -20,6 +20,7 @@ import (
 // view holds.
 type selection struct {
 	e      *Engine
+	mem    *reservation
 	window inquest.Window
 	sel    selector
 	typ    inquest.Type // zero if the request named none
@@ -46,14 +47,15 @@ type unit struct {
 	typ     int // index of the type asked for in sec.Types; -1 if the request named none
 	column  int // with its values; -1 too
 	rows    *store.Rows
-	sets    []setMatch       // per label set of rows, or of found
-	found   []inquest.Labels // instead of rows, where only the labels matter
-	last    int64            // then: the last start, unix ns
-	proc    []uint32         // per process of rows: number in the selection
-	picked  []int32          // selected rows, ascending
-	focus   *focused         // nil: the request is about no function in particular
-	hold    []int64          // per picked row: ns it stands for; made by holds
-	kept    []int64          // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
+	sets    []setMatch            // per label set of rows, or of found
+	found   []inquest.Labels      // instead of rows, where only the labels matter
+	last    int64                 // then: the last start, unix ns
+	proc    []uint32              // per process of rows: number in the selection; nil where rows are of several services
+	procs   map[processKey]uint32 // then: the numbers of all processes
+	picked  []int32               // selected rows, ascending
+	focus   *focused              // nil: the request is about no function in particular
+	hold    []int64               // per picked row: ns it stands for; made by holds
+	kept    []int64               // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
 	// What a value of the picked rows is multiplied by: weight, or per row of
 	// picked if weights is not nil. Made by weigh.
 	weight  float64
@@ -83,14 +85,15 @@ func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selectio
 	if err != nil {
 		return err
 	}
-	release, err := e.admit(ctx)
+	mem, err := e.budget.admit(ctx)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer mem.finish(ctx)
+	ctx = store.WithReserve(ctx, mem.grow)
 	known := -1 // damaged blocks when it was last tried
 	for {
-		s := &selection{e: e, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
+		s := &selection{e: e, mem: mem, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
 		next := s.try(ctx, r, n, f, known)
 		if s.view == nil || len(s.view.Damaged) <= known {
 			return cmp.Or(err, next)
@@ -254,6 +257,7 @@ func (s *selection) load(ctx context.Context) error {
 		if err := s.match(ctx, u, u.rows.LabelSets); err != nil {
 			return err
 		}
+		u.part.Release(ctx)
 		s.pick(u)
 		if len(u.picked) > 0 {
 			u.number(procs)
@@ -353,45 +357,72 @@ type processKey struct{ service, process string }
 
 // number gives the processes of the picked rows their numbers.
 func (u *unit) number(procs map[processKey]uint32) {
+	number := func(service, process string) uint32 {
+		key := processKey{service, process}
+		n, ok := procs[key]
+		if !ok {
+			n = uint32(len(procs))
+			procs[key] = n
+		}
+		return n
+	}
+	if u.part.Service == "" { // processes of different services may have one name
+		u.procs = procs
+		for _, row := range u.picked {
+			for _, p := range u.processes(row) {
+				number(u.service(row), u.rows.Processes[p])
+			}
+		}
+		return
+	}
 	u.proc = make([]uint32, len(u.rows.Processes))
 	known := make([]bool, len(u.proc))
 	for _, row := range u.picked {
-		service := u.service(row)
 		for _, p := range u.processes(row) {
-			if known[p] {
-				continue
+			if !known[p] {
+				u.proc[p], known[p] = number(u.part.Service, u.rows.Processes[p]), true
 			}
-			key := processKey{service, u.rows.Processes[p]}
-			n, ok := procs[key]
-			if !ok {
-				n = uint32(len(procs))
-				procs[key] = n
-			}
-			u.proc[p], known[p] = n, true
 		}
 	}
+}
+
+// processNumber is the number of a process of a row in the selection.
+func (u *unit) processNumber(row int32, process uint32) uint32 {
+	if u.proc != nil {
+		return u.proc[process]
+	}
+	return u.procs[processKey{u.service(row), u.rows.Processes[process]}]
 }
 
 // each calls f for every unit, a bounded number at a time; units of one part
 // never at the same time.
 func (s *selection) each(ctx context.Context, f func(ctx context.Context, u *unit) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	var parts [][]*unit
 	for first := 0; first < len(s.units); {
 		next := first + 1
 		for next < len(s.units) && s.units[next].part == s.units[first].part {
 			next++
 		}
-		same := s.units[first:next]
+		parts = append(parts, s.units[first:next])
 		first = next
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	workers := min(runtime.GOMAXPROCS(0), len(parts))
+	s.mem.work(workers)
+	var next atomic.Int64
+	for range workers {
 		g.Go(func() error {
-			for _, u := range same {
-				if err := ctx.Err(); err != nil {
-					return err
+			defer s.mem.work(-1)
+			for i := next.Add(1) - 1; i < int64(len(parts)); i = next.Add(1) - 1 {
+				for _, u := range parts[i] {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if err := f(ctx, u); err != nil {
+						return err
+					}
 				}
-				if err := f(ctx, u); err != nil {
-					return err
-				}
+				parts[i][0].part.Release(ctx)
 			}
 			return nil
 		})
@@ -417,7 +448,7 @@ func (s *selection) coverage() Coverage {
 		coarsest = max(coarsest, u.sec.Resolution)
 		for i, row := range u.picked {
 			for _, p := range u.processes(row) {
-				if n := u.proc[p]; !seen[n] {
+				if n := u.processNumber(row, p); !seen[n] {
 					seen[n] = true
 					c.Processes++
 				}

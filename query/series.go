@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/store"
@@ -33,6 +34,13 @@ type SeriesAnswer struct {
 const (
 	maxPoints = 11_000
 	maxCells  = 2 << 20
+)
+
+// Bytes of memory.
+const (
+	cellBytes    = int64(unsafe.Sizeof(cell{}))
+	pointBytes   = 64 // of an answer, with its JSON
+	bestRowBytes = 96 // of the profile that stands for a process in a step
 )
 
 // Series adds up what r selects per step of the window and per set of the
@@ -218,6 +226,9 @@ func (g *grid) seconds(k int) float64 {
 func (g *grid) fill(ctx context.Context) error {
 	var best map[stepOfProcess]pickedRow
 	if g.s.agg == AggLast || g.s.agg == AggMax {
+		if err := g.s.mem.grow(bestRowBytes * g.s.count()); err != nil {
+			return err
+		}
 		best = g.best()
 	}
 	for _, u := range g.s.units {
@@ -256,6 +267,7 @@ func (g *grid) fill(ctx context.Context) error {
 		if err := g.ask(ctx, u, asked); err != nil {
 			return err
 		}
+		u.part.Release(ctx)
 	}
 	return nil
 }
@@ -333,6 +345,10 @@ func (g *grid) tracksOf(u *unit) ([]*track, error) {
 		if t == nil {
 			if (len(g.tracks)+1)*g.steps > maxCells {
 				return nil, inquest.Errorf(inquest.ErrTooLarge, "by=%s gives more than %d series of %d steps: use a longer step, fewer labels or a narrower query", strings.Join(g.by, ","), len(g.tracks), g.steps)
+			}
+			// Its cells, and as much for what becomes of them.
+			if err := g.s.mem.keep(int64(g.steps)*(cellBytes+pointBytes) + 1<<10); err != nil {
+				return nil, err
 			}
 			t = &track{series: key.series, labels: labels, cells: make([]cell, g.steps)}
 			g.index[key] = t

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/goinquest/inquest/calltree"
 	"github.com/goinquest/inquest/store"
@@ -179,6 +180,8 @@ func (s *selection) weighed(ctx context.Context, u *unit, at []int32) (float64, 
 func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized int64, err error) {
 	var mu sync.Mutex
 	var b calltree.Builder
+	var held atomic.Int64 // bytes reserved for b
+	var text int64        // bytes of the names it keeps
 	err = s.each(ctx, func(ctx context.Context, u *unit) error {
 		f, err := u.part.FuncTree(ctx)
 		if err != nil {
@@ -190,10 +193,16 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 		}
 		without := withoutSymbol(f, self)
 		mu.Lock()
-		defer mu.Unlock()
+		_, before := b.Bytes()
 		b.AddTree(f.Names, f.Name, f.Parent, self)
 		unsymbolized += without
-		return nil
+		bytes, names := b.Bytes()
+		if names > before {
+			text += textBytes(f.Names) // one that is kept keeps all of a part
+		}
+		bytes += text
+		mu.Unlock()
+		return s.mem.upTo(&held, bytes)
 	})
 	if err != nil {
 		return nil, 0, err
@@ -209,6 +218,13 @@ func withoutSymbol(f *store.FuncTree, self []int64) (sum int64) {
 		}
 	}
 	return sum
+}
+
+func textBytes(names []string) (n int64) {
+	for _, s := range names {
+		n += int64(len(s))
+	}
+	return n
 }
 
 // readTree selects, weighs and merges: what trees and tables of functions are

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/goinquest/inquest/calltree"
 )
@@ -14,7 +16,10 @@ type tally struct {
 	s   *selection
 	key func(string) string // what the name of a function counts as, "" for nothing; nil: itself
 
+	held atomic.Int64 // bytes reserved for rows
+
 	mu           sync.Mutex
+	bytes        int64 // of rows
 	rows         map[string]*tallyRow
 	total        int64
 	unsymbolized int64
@@ -41,6 +46,11 @@ func (t *tally) add(ctx context.Context, u *unit) error {
 	for _, v := range self {
 		total += v
 	}
+	return t.s.mem.upTo(&t.held, t.sum(names, selfs, cums, total, without))
+}
+
+// sum adds the table of a part, and returns how many bytes all rows take.
+func (t *tally) sum(names []string, selfs, cums []int64, total, without int64) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.total += total
@@ -51,13 +61,14 @@ func (t *tally) add(ctx context.Context, u *unit) error {
 		}
 		row := t.rows[name]
 		if row == nil {
-			row = &tallyRow{name: name}
-			t.rows[name] = row
+			row = &tallyRow{name: strings.Clone(name)} // it would keep all names of the part
+			t.rows[row.name] = row
+			t.bytes += tableRowBytes + int64(len(name))
 		}
 		row.self += selfs[i]
 		row.cum += cums[i]
 	}
-	return nil
+	return t.bytes
 }
 
 // groups gives every name of a part's tree but the root's the row it counts

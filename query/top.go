@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/calltree"
@@ -40,6 +41,13 @@ const (
 	ByService  = inquest.LabelService
 	ByRelease  = inquest.LabelRelease
 	ByBuild    = inquest.LabelBuild
+)
+
+// Bytes of memory: of a row while tables are made, and of one in an answer and
+// its JSON.
+const (
+	tableRowBytes  = 128
+	answerRowBytes = 384
 )
 
 // Names of rows that stand for what has none.
@@ -91,7 +99,10 @@ func (e *Engine) topOfTree(ctx context.Context, r Request, by string, key func(s
 		c.Unsymbolized = scaled(t.unsymbolized, s.dec)
 		a = s.table(by, len(rows), t.total, c)
 		for _, row := range cut(rows, limit) {
-			a.Rows = append(a.Rows, TopRow{Name: row.name, Self: scaled(row.self, s.dec), Cum: scaled(row.cum, s.dec)})
+			a.Rows = append(a.Rows, TopRow{Name: strings.Clone(row.name), Self: scaled(row.self, s.dec), Cum: scaled(row.cum, s.dec)})
+		}
+		if err := s.mem.keep(answerRowBytes * int64(len(a.Rows))); err != nil {
+			return err
 		}
 		if by != ByFunction {
 			return nil
@@ -136,6 +147,7 @@ func (s *selection) locate(ctx context.Context, rows []TopRow) error {
 			}
 		}
 		if len(here) == 0 {
+			u.part.Release(ctx)
 			continue
 		}
 		known := make(map[string]store.FuncInfo)
@@ -143,8 +155,9 @@ func (s *selection) locate(ctx context.Context, rows []TopRow) error {
 			return err
 		}
 		for _, row := range here {
-			row.File, row.Line = known[row.Name].File, known[row.Name].Line
+			row.File, row.Line = strings.Clone(known[row.Name].File), known[row.Name].Line
 		}
+		u.part.Release(ctx)
 	}
 	return nil
 }
@@ -179,7 +192,7 @@ func (e *Engine) topOfLabel(ctx context.Context, r Request, by string, limit int
 		})
 		a = s.table(by, len(rows), total, s.coverage())
 		a.Rows = append(a.Rows, cut(rows, limit)...)
-		return nil
+		return s.mem.keep(answerRowBytes * int64(len(a.Rows)))
 	})
 	return a, err
 }
@@ -213,6 +226,7 @@ func (s *selection) sums(ctx context.Context, by string) (map[string]int64, erro
 			}
 			sums[name] += v
 		}
+		u.part.Release(ctx)
 	}
 	rounded := make(map[string]int64, len(sums))
 	for name, v := range sums {

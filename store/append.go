@@ -46,6 +46,9 @@ func (s *Store) Append(ctx context.Context, r *Record) (Appended, error) {
 	if err := s.writable(ctx); err != nil {
 		return Appended{}, err
 	}
+	if err := s.waitRoom(ctx); err != nil {
+		return Appended{}, err
+	}
 	start := r.Meta.Start.UnixNano()
 	for {
 		taken, candidates := s.keys.reserve(r.Key, r.BodyHash, start, uint32(r.Profile.NumSamples()))

@@ -5,8 +5,10 @@ import "sync"
 // baselines are the cumulative states that are in the log and not in the
 // catalog yet.
 type baselines struct {
+	all   *headMemory
 	mu    sync.Mutex
 	dirty map[string]dirtyBaseline
+	bytes map[uint64]int64 // by epoch
 }
 
 type dirtyBaseline struct {
@@ -14,12 +16,47 @@ type dirtyBaseline struct {
 	state []byte
 }
 
-func newBaselines() *baselines { return &baselines{dirty: map[string]dirtyBaseline{}} }
+func newBaselines(all *headMemory) *baselines {
+	return &baselines{all: all, dirty: map[string]dirtyBaseline{}, bytes: map[uint64]int64{}}
+}
 
 func (b *baselines) put(name string, epoch uint64, state []byte) {
 	b.mu.Lock()
-	b.dirty[name] = dirtyBaseline{epoch, state}
+	b.set(name, dirtyBaseline{epoch, state})
 	b.mu.Unlock()
+}
+
+// set replaces the state of a name. b.mu is held.
+func (b *baselines) set(name string, d dirtyBaseline) {
+	b.forget(name)
+	b.dirty[name] = d
+	b.count(d.epoch, d.memory(name))
+}
+
+// forget takes a state out. b.mu is held.
+func (b *baselines) forget(name string) {
+	if d, ok := b.dirty[name]; ok {
+		b.count(d.epoch, -d.memory(name))
+		delete(b.dirty, name)
+	}
+}
+
+func (d *dirtyBaseline) memory(name string) int64 {
+	return baselineBytes + int64(len(name)+cap(d.state))
+}
+
+func (b *baselines) count(epoch uint64, bytes int64) {
+	b.all.add(bytes)
+	if b.bytes[epoch] += bytes; b.bytes[epoch] == 0 {
+		delete(b.bytes, epoch)
+	}
+}
+
+// memory is what the states of an epoch take, which end with its head.
+func (b *baselines) memory(epoch uint64) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes[epoch]
 }
 
 // putOlder is put for what replay finds: what this run wrote is newer.
@@ -27,7 +64,7 @@ func (b *baselines) putOlder(name string, epoch, firstOfRun uint64, state []byte
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if have, ok := b.dirty[name]; !ok || have.epoch < firstOfRun {
-		b.dirty[name] = dirtyBaseline{epoch, state}
+		b.set(name, dirtyBaseline{epoch, state})
 	}
 }
 
@@ -62,7 +99,7 @@ func (b *baselines) stored(epochs map[uint64]bool) {
 	defer b.mu.Unlock()
 	for name, d := range b.dirty {
 		if epochs[d.epoch] {
-			delete(b.dirty, name)
+			b.forget(name)
 		}
 	}
 }

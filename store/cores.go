@@ -49,7 +49,7 @@ func (c *coreCache) put(b *block, part int, t *tables) {
 	for _, s := range t.names {
 		bytes += int64(len(s)) + 17
 	}
-	if bytes > c.max/4 {
+	if bytes > max(c.max, 0)/4 {
 		return
 	}
 	c.mu.Lock()
@@ -66,4 +66,10 @@ func (c *coreCache) put(b *block, part int, t *tables) {
 		delete(c.at, old.key)
 		c.bytes -= old.bytes
 	}
+}
+
+func (c *coreCache) memory() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes
 }

@@ -159,16 +159,3 @@ func (s *Store) endDeletions() error {
 	s.deletions.open = false
 	return nil
 }
-
-// cutRollup writes what is left of a block of rollups; nil if that is nothing.
-func (s *Store) cutRollup(ctx context.Context, b *block, cuts []cut) (*blockInfo, error) {
-	return s.rewrite(ctx, b, false, false, func(pi *partInfo, si *sectionInfo) []Span {
-		spans := always
-		for i := range cuts {
-			if c := &cuts[i]; c.of(pi.service) {
-				spans = without(spans, c.wide[si.resolution])
-			}
-		}
-		return spans
-	})
-}

@@ -157,7 +157,7 @@ func (t *tables) sectionTypes(l *layout) (inquest.Kind, []inquest.Type) {
 // is in interner, which replay does without.
 type dict struct {
 	tables
-	bytes    int64             // rough size in memory
+	bytes    int64             // of text, and of what entries have of their own
 	nameID   map[string]uint32 // names of functions
 	nameOf   []uint32          // function → name + 1, 0 = not looked up yet
 	addrID   map[string]uint32 // names made of an address
@@ -170,26 +170,23 @@ func newDict() *dict {
 
 func (d *dict) addString(s string) uint32 {
 	d.strings = append(d.strings, s)
-	d.bytes += int64(len(s)) + 16 + tableSlotBytes
+	d.bytes += int64(len(s))
 	return uint32(len(d.strings) - 1)
 }
 
 func (d *dict) addFunction(f function) uint32 {
 	d.functions = append(d.functions, f)
-	d.bytes += 24 + tableSlotBytes
 	return uint32(len(d.functions) - 1)
 }
 
 func (d *dict) addMapping(m mapping) uint32 {
 	d.mappings = append(d.mappings, m)
-	d.bytes += 40 + tableSlotBytes
 	return uint32(len(d.mappings) - 1)
 }
 
 // addLocation adds a location whose lines the caller has appended to lines.
 func (d *dict) addLocation(l location) uint32 {
 	d.locations = append(d.locations, l)
-	d.bytes += 24 + 24*int64(l.to-l.from) + tableSlotBytes
 	return uint32(len(d.locations) - 1)
 }
 
@@ -198,7 +195,6 @@ func (d *dict) addStack(parent, loc uint32) uint32 {
 	d.stackUp = append(d.stackUp, parent)
 	d.stackLoc = append(d.stackLoc, loc)
 	d.stackFunc = append(d.stackFunc, d.locationNode(d.stackFunc[parent], loc))
-	d.bytes += 12
 	return uint32(len(d.stackUp) - 1)
 }
 
@@ -255,7 +251,7 @@ func (d *dict) funcNode(up, name uint32) uint32 {
 	id := uint32(len(d.funcUp))
 	d.funcUp = append(d.funcUp, int32(up))
 	d.funcName = append(d.funcName, name)
-	d.bytes += 8 + d.children.add(up, name, id)
+	d.children.add(up, name, id)
 	return id
 }
 
@@ -271,7 +267,6 @@ func (d *dict) internName(s string, address bool) uint32 {
 	d.names = append(d.names, s)
 	d.noSymbol = append(d.noSymbol, address)
 	ids[s] = id
-	d.bytes += 17 + 48
 	if address {
 		d.bytes += int64(len(s))
 	}
@@ -281,7 +276,6 @@ func (d *dict) internName(s string, address bool) uint32 {
 // addLabelSet closes a set of sample labels that the caller has appended to
 // labels.
 func (d *dict) addLabelSet() uint32 {
-	d.bytes += 4 + 24*int64(uint32(len(d.labels))-d.labelEnds[len(d.labelEnds)-1]) + tableSlotBytes
 	d.labelEnds = append(d.labelEnds, uint32(len(d.labels)))
 	return uint32(len(d.labelEnds) - 1)
 }
@@ -290,31 +284,29 @@ func (d *dict) addSeries(leaf, labels uint32) uint32 {
 	d.leaves = append(d.leaves, leaf)
 	d.labelSet = append(d.labelSet, labels)
 	d.series = append(d.series, d.stackFunc[leaf])
-	d.bytes += 12 + tableSlotBytes
 	return uint32(len(d.leaves) - 1)
 }
 
 func (d *dict) addMetaSet(set []pair) uint32 {
 	d.metaSets = append(d.metaSets, set)
-	d.bytes += 24 + 8*int64(len(set)) + tableSlotBytes
+	d.bytes += 8 * int64(cap(set))
 	return uint32(len(d.metaSets) - 1)
 }
 
 func (d *dict) addProcess(s uint32) uint32 {
 	d.processes = append(d.processes, s)
-	d.bytes += 4 + tableSlotBytes
 	return uint32(len(d.processes) - 1)
 }
 
 func (d *dict) addForm(f form) uint32 {
 	d.forms = append(d.forms, f)
-	d.bytes += 72 + 4*int64(len(f.comments)+len(f.mappings))
+	d.bytes += 4 * int64(cap(f.comments)+cap(f.mappings))
 	return uint32(len(d.forms) - 1)
 }
 
 func (d *dict) addLayout(l layout) uint32 {
 	d.layouts = append(d.layouts, l)
-	d.bytes += 32 + 8*int64(len(l.types))
+	d.bytes += 8 * int64(cap(l.types))
 	return uint32(len(d.layouts) - 1)
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -97,6 +98,9 @@ func (c *closer) run() {
 		case <-c.wake:
 			c.packFull()
 			c.answerFlushes()
+			if c.s.memory.crowded() {
+				c.endDue()
+			}
 		case <-tick.C:
 			c.endDue()
 		}
@@ -161,25 +165,25 @@ func (c *closer) endDue() {
 	}
 }
 
-// markLarge marks the largest heads while all together take too much memory.
+// markLarge marks the largest open heads while all heads take too much memory.
 func (c *closer) markLarge(heads []*head, due map[*head]bool) {
-	total := int64(0)
-	sizes := make(map[*head]int64, len(heads))
-	for _, h := range heads {
-		sizes[h] = h.memory()
-		total += sizes[h]
-	}
-	if total <= c.s.o.HeadBytes {
+	if !c.s.memory.crowded() {
 		return
 	}
+	open := int64(0)
+	sizes := make(map[*head]int64, len(heads))
+	for _, h := range heads {
+		sizes[h] = h.memory() + c.s.baselines.memory(h.epoch)
+		open += sizes[h]
+	}
 	bySize := slices.Clone(heads)
-	slices.SortFunc(bySize, func(a, b *head) int { return int(sizes[b]>>10 - sizes[a]>>10) })
+	slices.SortFunc(bySize, func(a, b *head) int { return cmp.Compare(sizes[b], sizes[a]) })
 	for _, h := range bySize {
-		if total <= c.s.o.HeadBytes/2 {
+		if open <= c.s.o.HeadBytes/8*3 {
 			return
 		}
 		due[h] = true
-		total -= sizes[h]
+		open -= sizes[h]
 	}
 }
 
@@ -208,11 +212,25 @@ func (c *closer) end(heads []*head) error {
 		if err := s.checkSpace(0); err != nil {
 			return err
 		}
-		if err := c.writeFile(file); err != nil {
+		err := c.writeFile(file)
+		if err != nil {
 			errs = append(errs, s.writeError(err))
 		}
+		s.letGo(file, err == nil)
 	}
 	return errors.Join(errs...)
+}
+
+// letGo frees the memory of heads that are in a block now; without certainty,
+// of those that are not waiting for one any more.
+func (s *Store) letGo(heads []*head, written bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, h := range heads {
+		if written || !slices.Contains(s.closing, h) {
+			h.drop()
+		}
+	}
 }
 
 // fileOf divides heads into files.
@@ -222,7 +240,7 @@ func fileOf(heads []*head) (files [][]*head) {
 	slices.SortStableFunc(heads, func(a, b *head) int { return strings.Compare(a.service, b.service) })
 	for _, h := range heads {
 		// In a block the dictionary takes about a tenth of what it takes here.
-		n := h.packed + h.dict.bytes/10
+		n := h.packed + h.dict.memory()/10
 		if n >= ownFileBytes {
 			files = append(files, []*head{h})
 			continue

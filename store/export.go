@@ -20,7 +20,13 @@ func (p *Part) Export(ctx context.Context, section int, rows []bool, add func(*p
 	if rows != nil && len(rows) != sec.n {
 		return fmt.Errorf("section has %d rows, %d flags were given", sec.n, len(rows))
 	}
+	if err := p.reserveLoad(ctx, loadedDetail); err != nil {
+		return err
+	}
 	if err := p.load(loadedDetail); err != nil {
+		return err
+	}
+	if err := p.reserveExport(ctx, sec); err != nil {
 		return err
 	}
 	x := newExporter(p, sec)

@@ -2,12 +2,14 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"testing"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -130,7 +132,12 @@ func readParsed(dir *partDirectory, info *partInfo, part func(uint8) []byte, str
 		readLabels(&t, part(secLabelText), part(secLabelSets)),
 		readMeta(&t, part(secMeta)),
 	}
-	if errors.Join(errs...) == nil {
+	rolled := part(secFuncInfo) != nil
+	if rolled {
+		_, err := readFuncInfo(part(secFuncInfo), len(t.names))
+		errs = append(errs, err)
+	}
+	if !rolled && errors.Join(errs...) == nil {
 		errs = append(errs, readDetail(&t, func(id uint8) ([]byte, error) { return part(id), nil }))
 	}
 	var s shape
@@ -143,10 +150,21 @@ func readParsed(dir *partDirectory, info *partInfo, part func(uint8) []byte, str
 			get := func(id uint8) ([]byte, error) { return stream(g, id) }
 			cols := len(info.sections[i].sampleTypes)
 			raw, err := get(streamRows)
+			var rows []row
 			if err == nil {
-				_, err = readRows(raw, g.rows, cols, rowLimits{len(t.metaSets), len(t.processes), len(t.forms)})
+				rows, err = readRows(raw, g.rows, cols, rowLimits{len(t.metaSets), len(t.processes), len(t.forms)})
 			}
 			errs = append(errs, err)
+			if err == nil && rolled {
+				if raw, err = get(streamCells); err == nil {
+					err = readCells(raw, rows, len(t.processes))
+				}
+				errs = append(errs, err)
+			}
+			if err == nil && info.sections[i].digest {
+				errs = append(errs, readDigests(get, rows, cols, len(t.names)))
+				continue
+			}
 			if raw, err = get(streamSeries); err == nil {
 				err = s.read(raw, g.rows, len(t.series))
 			}
@@ -156,6 +174,87 @@ func readParsed(dir *partDirectory, info *partInfo, part func(uint8) []byte, str
 				errs = append(errs, err)
 			}
 		}
+	}
+	return errors.Join(errs...)
+}
+
+func readDigests(get fetch, rows []row, cols, names int) error {
+	var r digestReader
+	err := r.read(get, rows, cols, names)
+	for i := 0; i < len(rows) && err == nil; i++ {
+		r.row(i, rows[i].totals)
+	}
+	return err
+}
+
+// RollupView is a view of every part of every rollup block, with all of its
+// sections.
+func RollupView(tb testing.TB, s *Store) *View {
+	tb.Helper()
+	v := &View{}
+	s.mu.RLock()
+	for _, b := range s.blocks {
+		if b.info.level == levelRollup {
+			b.acquire()
+			v.blocks = append(v.blocks, viewBlock{b, false, nil})
+		}
+	}
+	s.mu.RUnlock()
+	for _, b := range v.blocks {
+		list, err := s.listing(b.block)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for i := range list.parts {
+			p, err := s.open(partRef{b.block, i, &list.parts[i]})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			v.Parts = append(v.Parts, p)
+		}
+	}
+	return v
+}
+
+// Rollups says how many rollup blocks there are, and how many blocks of
+// profiles have been rolled up and how many have not.
+func Rollups(s *Store) (blocks, rolled, unrolled int, bytes int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, b := range s.blocks {
+		switch {
+		case b.info.level == levelRollup:
+			blocks++
+			bytes += b.info.size
+		case b.info.rolled:
+			rolled++
+		default:
+			unrolled++
+		}
+	}
+	return blocks, rolled, unrolled, bytes
+}
+
+// DigestSection says whether a section has digests.
+func DigestSection(p *Part, section int) bool { return p.sections[section].digest }
+
+// DropRollups rewrites all rollup blocks of each day without what is not to be
+// kept.
+func DropRollups(ctx context.Context, s *Store, keep [Day + 1]bool) error {
+	s.mu.RLock()
+	days := map[int64][]*block{}
+	for _, b := range s.blocks {
+		if b.info.level == levelRollup {
+			b.acquire()
+			day := floorTo(b.info.from, int64(Day.Duration()))
+			days[day] = append(days[day], b)
+		}
+	}
+	s.mu.RUnlock()
+	var errs []error
+	for _, list := range days {
+		errs = append(errs, s.rewriteRollups(ctx, list, keep))
+		releaseAll(list)
 	}
 	return errors.Join(errs...)
 }

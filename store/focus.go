@@ -28,7 +28,13 @@ func (p *Part) Focus(ctx context.Context, q FocusQuery) (self, cum []int64, err 
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := p.reserveLoad(ctx, loadedCore); err != nil {
+		return nil, nil, err
+	}
 	if err := p.load(loadedCore); err != nil {
+		return nil, nil, err
+	}
+	if err := p.reserveSums(ctx); err != nil {
 		return nil, nil, err
 	}
 	if q.Column < 0 || q.Column >= sec.cols || q.Rows != nil && len(q.Rows) != sec.n || len(q.Nodes) != len(p.tables.funcUp) {

@@ -194,6 +194,9 @@ func readGrowth(c *cursor, d *dict) error {
 		}
 		d.cut(i, uint32(from))
 		readTable(c, &d.tables, i)
+		if i == tabStrings && !c.bad {
+			d.bytes += ownText(d.strings[from:]) // else they would keep whole frames in memory
+		}
 		if c.bad || uint64(d.marks()[i]) < have {
 			return errors.New("growth is damaged")
 		}

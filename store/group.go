@@ -93,6 +93,7 @@ type grouper struct {
 	ordered  []int64
 
 	counts          []int64 // see scale.go
+	times           []int64 // by row, see followsBefore
 	rest, restBytes []byte
 }
 
@@ -221,6 +222,10 @@ func (w *grouper) sparse(g *group, rows []*row, cols int) {
 		if mode != valuesZero && c > 0 && w.followsPeriod(rows, c) {
 			mode = valuesPeriod
 		}
+		if mode != valuesZero && c > 0 && w.followsBefore(rows, c) {
+			g.streams = append(g.streams, w.pk.stream(columnStream(c, streamValues), w.appendTimes(raw[:0])))
+			continue
+		}
 		raw = append(raw[:0], mode)
 		switch mode {
 		case valuesPlain:
@@ -274,6 +279,40 @@ func (w *grouper) followsPeriod(rows []*row, col int) bool {
 	return true
 }
 
+// followsBefore says whether, in every row of a rollup, a column is the one
+// before times a number, and finds the numbers: so it is with CPU time, and
+// with instants that were held equally long.
+func (w *grouper) followsBefore(rows []*row, col int) bool {
+	if rows[0].cell == nil {
+		return false
+	}
+	before, vals := w.samples.vals[col-1], w.samples.vals[col]
+	w.times = w.times[:0]
+	from := 0
+	for _, end := range w.ends {
+		times, known := int64(0), false
+		for k := from; k < end; k++ {
+			if !known && before[k] != 0 {
+				times, known = vals[k]/before[k], true
+			}
+			if vals[k] != before[k]*times {
+				return false
+			}
+		}
+		w.times = append(w.times, times)
+		from = end
+	}
+	return true
+}
+
+func (w *grouper) appendTimes(dst []byte) []byte {
+	dst = append(dst, valuesTimes)
+	for _, n := range w.times {
+		dst = appendVarint(dst, n)
+	}
+	return dst
+}
+
 func appendPeriods(dst []byte, rows []*row) []byte {
 	for _, r := range rows {
 		dst = appendVarint(dst, r.period)
@@ -289,6 +328,11 @@ func (w *grouper) dense(g *group, rows []*row, t *tables, layout uint32) {
 	for c := 0; c < len(t.layouts[layout].types); c++ {
 		if heapPair(t, layout, c) && w.heapColumns(g, t, rows, c) {
 			c++
+			continue
+		}
+		if c > 0 && valuesMode(w.samples.vals[c]) != valuesZero && w.followsBefore(rows, c) {
+			w.raw = w.appendTimes(w.raw[:0])
+			g.streams = append(g.streams, w.pk.stream(columnStream(c, streamValues), w.raw))
 			continue
 		}
 		if c > 0 && valuesMode(w.samples.vals[c]) != valuesZero && w.followsPeriod(rows, c) {

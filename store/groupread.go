@@ -166,7 +166,9 @@ func (r *columnReader) column(vals []int64, get fetch, s *shape, col int) ([]int
 	case valuesPlain, valuesSigned:
 		return readVarints(vals, body, s.n, mode == valuesSigned)
 	case valuesPeriod:
-		return r.periods(vals, get, s, col, body)
+		return r.multiples(vals, get, s, col, 0, body)
+	case valuesTimes:
+		return r.multiples(vals, get, s, col, col-1, body)
 	case valuesBits, valuesSBits:
 		mantissas, err := get(columnStream(col, streamBits))
 		if err != nil {
@@ -246,9 +248,9 @@ func readBits(vals []int64, lens, mantissas []byte, n int, signed bool) ([]int64
 	return vals, nil
 }
 
-// periods makes a column that is column 0 times each row's period.
-func (r *columnReader) periods(vals []int64, get fetch, s *shape, col int, body []byte) ([]int64, error) {
-	if col == 0 {
+// multiples makes a column that is an earlier one times a number of each row.
+func (r *columnReader) multiples(vals []int64, get fetch, s *shape, col, of int, body []byte) ([]int64, error) {
+	if of < 0 || of >= col {
 		return vals, errGroup
 	}
 	c := cursor{b: body}
@@ -264,7 +266,7 @@ func (r *columnReader) periods(vals []int64, get fetch, s *shape, col int, body 
 	if c.bad {
 		return vals, errGroup
 	}
-	vals, err := r.column(vals, get, s, 0)
+	vals, err := r.column(vals, get, s, of)
 	if err != nil {
 		return vals, err
 	}

@@ -32,7 +32,12 @@ type head struct {
 	closed   bool
 	packed   int64 // bytes of groups
 	open     int64 // bytes of rows not in a group yet
+	flight   int64 // bytes of records on the way
 	rows     int64
+
+	all     *headMemory // of all heads; nil: not counted
+	counted int64       // what all has of this one
+	dropped bool        // a block has what was in it
 }
 
 // headSection is one layout of a head: groups, then the newest rows.
@@ -112,7 +117,13 @@ func (h *head) record(b *body, r *Record) *record {
 	h.logged = rec.marks
 	h.section(rec.layout)
 	h.pending++
+	h.flight += rec.memory()
+	h.count()
 	return rec
+}
+
+func (r *record) memory() int64 {
+	return recordBytesBase + r.row.memory() + int64(cap(r.payload)+cap(r.baseline))
 }
 
 // publish makes a durable record visible. full says that a section has rows
@@ -125,7 +136,8 @@ func (h *head) publish(rec *record) (full bool) {
 	s.rows = append(s.rows, rec.row)
 	h.open += rec.row.memory()
 	h.rows++
-	h.settle()
+	h.settle(rec)
+	h.count()
 	return s.full() && !s.packing
 }
 
@@ -138,8 +150,9 @@ func (s *headSection) full() bool {
 }
 
 // settle counts one record less on the way. h.mu is held.
-func (h *head) settle() {
+func (h *head) settle(rec *record) {
 	h.pending--
+	h.flight -= rec.memory()
 	if h.pending == 0 && h.idle != nil {
 		close(h.idle)
 		h.idle = nil
@@ -155,7 +168,8 @@ func (h *head) refuse(rec *record) {
 		h.gen.Add(1)
 		h.logged = h.durable
 	}
-	h.settle()
+	h.settle(rec)
+	h.count()
 }
 
 // close lets no more records in and waits for those on the way.
@@ -223,6 +237,7 @@ func (h *head) packSection(w *grouper, i int, all bool) (more bool, err error) {
 	s.groups = append(s.groups, g)
 	// A new slice, so that the packed rows are let go.
 	s.rows = append([]*row(nil), s.rows[len(rows):]...)
+	h.count()
 	return len(s.rows) > 0, nil
 }
 
@@ -240,13 +255,6 @@ func groupEnd(rows []*row) (n int, full bool) {
 		}
 	}
 	return len(rows), false
-}
-
-// memory is about what the head takes.
-func (h *head) memory() int64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.dict.bytes + h.packed + h.open
 }
 
 // snapshot is a head at one moment.

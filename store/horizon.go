@@ -207,18 +207,17 @@ type hiding struct {
 	reach   *reach
 	now     int64
 	rollups bool // the view has rows of rollups
-	none    bool // no rollups are made
 }
 
 func (s *Store) hiding(rollups bool) *hiding {
-	return &hiding{s.reach.Load(), s.o.Now().UnixNano(), rollups, s.o.RollupDelay < 0}
+	return &hiding{s.reach.Load(), s.o.Now().UnixNano(), rollups}
 }
 
 // since is from when on rows count. Profiles that are in no rollup yet count
 // as long as a rollup would.
 func (x *hiding) since(service string, kind inquest.Kind, r Resolution, waiting bool) int64 {
 	h := x.reach.of(x.now, service, kind)
-	if r == Raw && waiting && x.rollups && !x.none {
+	if r == Raw && waiting && x.rollups {
 		return h.earliest()
 	}
 	return h[r]

@@ -2,9 +2,6 @@ package store
 
 import "math/bits"
 
-// tableSlotBytes is about what one entry of an idTable takes.
-const tableSlotBytes = 20
-
 // idTable maps 64-bit keys to ids by open addressing. The zero value is
 // ready. Keys are mixed here, so that they may be ids put together.
 //
@@ -61,7 +58,7 @@ func (t *idTable) place(s idSlot) {
 
 func (t *idTable) grow() {
 	old := t.slots
-	t.slots = make([]idSlot, max(64, len(old)+len(old)/2))
+	t.slots = make([]idSlot, max(8, len(old)+len(old)/2))
 	for _, s := range old {
 		if s.id != 0 {
 			t.place(s)
@@ -98,16 +95,14 @@ func (x *childIndex) find(parent, label uint32, labels []uint32) (child uint32, 
 	return x.more.get(uint64(parent)<<32 | uint64(label))
 }
 
-// add adds a child that find did not find, and returns about how many bytes
-// that takes.
-func (x *childIndex) add(parent, label, child uint32) int64 {
+// add adds a child that find did not find.
+func (x *childIndex) add(parent, label, child uint32) {
 	for len(x.first) <= int(child) {
 		x.first = append(x.first, 0)
 	}
 	if x.first[parent] == 0 {
 		x.first[parent] = child
-		return 4
+		return
 	}
 	x.more.put(uint64(parent)<<32|uint64(label), child)
-	return 4 + tableSlotBytes
 }

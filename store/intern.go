@@ -96,7 +96,7 @@ func (in *interner) newSeries(b *body, i int) uint32 {
 		child, ok := in.stacks.find(node, loc, in.stackLoc)
 		if !ok {
 			child = in.addStack(node, loc)
-			in.bytes += in.stacks.add(node, loc, child)
+			in.stacks.add(node, loc, child)
 		}
 		node = child
 	}

@@ -50,6 +50,8 @@ func newKeeper(s *Store) *keeper {
 		jobs: []job{
 			{"deletion", s.takeOut},
 			{"retention", s.retainer.step},
+			{"roll up", s.rollUp},
+			{"merge rollups", s.compactRollups},
 			{"merge", s.mergeBlocks},
 			{"compact catalog", s.compactCatalog},
 		},

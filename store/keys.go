@@ -12,14 +12,21 @@ import (
 )
 
 // keyIndex knows every key that was accepted within Options.KeyAge. Keys of
-// open epochs are in a map; those in blocks as runs of successive numbers,
-// which is next to nothing for the keys of agents, and are looked up in the
-// block when one is met again.
+// open epochs are in a map. Of those in blocks it knows which block may have
+// them, and they are looked up there when one is met again: the keys of senders
+// that number them are runs of successive numbers, which is next to nothing,
+// the others are in tables of 3.3 bytes a key.
+//
+// Beyond Options.KeyBytes the oldest tables go: then a profile without a number
+// of its sender's that is sent again after so long is stored twice.
 type keyIndex struct {
-	mu   sync.Mutex
-	live map[inquest.Key]liveKey
-	gens []*keyGeneration // by time
-	span time.Duration    // of one generation
+	mu     sync.Mutex
+	live   map[inquest.Key]liveKey
+	gens   []*keyGeneration // by time
+	span   time.Duration    // of one generation
+	max    int64            // bytes of gens
+	seeds  *seeds
+	forgot func(keys int, written time.Time) // told when a table goes; mu is held
 }
 
 type liveKey struct {
@@ -29,17 +36,16 @@ type liveKey struct {
 	wait    chan struct{} // closed when the commit ended; nil once it is durable
 }
 
-// keyGeneration is the keys of the blocks written in some time: runs lo[i],
-// lo[i]+1, … lo[i]+n[i]-1 of second halves for the first half who[i], sorted.
+// keyGeneration is the keys of the blocks written in some time.
 type keyGeneration struct {
-	from, until time.Time // when its first and last block were written
-	blocks      []*block
-	who, lo     []uint64
-	n           []uint32
+	from, until time.Time  // when its first and last block were written
+	blocks      [][]*block // by number; several where one was divided when it was merged
+	runs        keyRuns    // of senders that number their keys
+	table       keyTable   // of the others
 }
 
-func newKeyIndex(age time.Duration) *keyIndex {
-	return &keyIndex{live: map[inquest.Key]liveKey{}, span: age / 8}
+func newKeyIndex(age time.Duration, max int64, forgot func(keys int, written time.Time)) *keyIndex {
+	return &keyIndex{live: map[inquest.Key]liveKey{}, span: age / 8, max: max, seeds: newSeeds(), forgot: forgot}
 }
 
 // reserve claims a key for a writer. If it is taken, the entry is returned;
@@ -69,20 +75,57 @@ func (x *keyIndex) lookup(key inquest.Key) (taken *liveKey, candidates []*block)
 
 func (x *keyIndex) candidates(key inquest.Key) (out []*block) {
 	who, seq := keyHalves(key)
+	hash := x.seeds.mix(who, seq)
 	for _, g := range x.gens {
-		if g.has(who, seq) {
-			out = append(out, g.blocks...)
+		if g.runs.has(who, seq) {
+			out = appendNew(out, g.blocks)
+			continue
+		}
+		g.table.blocks(hash, func(from, until int) {
+			out = appendNew(out, g.blocks[min(from, len(g.blocks)):min(until, len(g.blocks))])
+		})
+	}
+	return out
+}
+
+// appendNew appends the blocks that are not there yet.
+func appendNew(out []*block, lists [][]*block) []*block {
+	for _, list := range lists {
+		for _, b := range list {
+			if !slices.Contains(out, b) {
+				out = append(out, b)
+			}
 		}
 	}
 	return out
 }
 
-func (g *keyGeneration) has(who, seq uint64) bool {
+// replaced says that keys of some blocks are in others now, or nowhere if by is
+// empty. From then on every look-up that led to one of old leads to by; it is
+// called before old ones are doomed.
+func (x *keyIndex) replaced(old, by []*block) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, g := range x.gens {
+		for i, list := range g.blocks {
+			if len(list) == 1 && slices.Contains(old, list[0]) {
+				g.blocks[i] = by
+				continue
+			}
+			kept := slices.DeleteFunc(slices.Clone(list), func(b *block) bool { return slices.Contains(old, b) })
+			if len(kept) < len(list) {
+				g.blocks[i] = append(kept, by...)
+			}
+		}
+	}
+}
+
+func (r *keyRuns) has(who, seq uint64) bool {
 	// The last run that does not begin after the key.
-	i := sort.Search(len(g.who), func(i int) bool {
-		return g.who[i] > who || g.who[i] == who && g.lo[i] > seq
+	i := sort.Search(len(r.who), func(i int) bool {
+		return r.who[i] > who || r.who[i] == who && r.lo[i] > seq
 	}) - 1
-	return i >= 0 && g.who[i] == who && seq-g.lo[i] < uint64(g.n[i])
+	return i >= 0 && r.who[i] == who && seq-r.lo[i] < uint64(r.n[i])
 }
 
 // durable says that the commit of a reserved key succeeded.
@@ -133,52 +176,116 @@ func (x *keyIndex) moved(b *block, runs *keyRuns, gone []inquest.Key, now time.T
 // add takes the keys of a block written at the given time; x.mu is held or
 // the index not shared yet.
 func (x *keyIndex) add(b *block, runs *keyRuns, at time.Time) {
-	var g *keyGeneration
-	if n := len(x.gens); n > 0 && at.Sub(x.gens[n-1].from) < x.span && !at.Before(x.gens[n-1].from) {
-		g = x.gens[n-1]
-	} else {
-		g = &keyGeneration{from: at}
-		x.gens = append(x.gens, g)
-	}
+	g := x.generation(at)
 	g.until = at
-	g.blocks = append(g.blocks, b)
-	g.merge(runs)
+	numbered, hashes := x.divide(runs)
+	g.runs.merge(numbered)
+	g.table.add(hashes, len(g.blocks))
+	g.blocks = append(g.blocks, []*block{b})
+	x.bound()
 }
 
-// replaced says that keys of some blocks are in others now, or nowhere if by is
-// empty. From then on every look-up that led to one of old leads to by; it is
-// called before old ones are doomed.
-func (x *keyIndex) replaced(old, by []*block) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+// generation returns the one that takes the keys of blocks now.
+func (x *keyIndex) generation(at time.Time) *keyGeneration {
+	if n := len(x.gens); n > 0 {
+		g := x.gens[n-1]
+		if at.Sub(g.from) < x.span && !at.Before(g.from) && len(g.blocks) < 1<<blockBits && g.table.memory() < x.max/4 {
+			return g
+		}
+		g.table.pack(len(g.blocks))
+	}
+	g := &keyGeneration{from: at}
+	x.gens = append(x.gens, g)
+	return g
+}
+
+// A sender's keys in a block are taken for numbers if there are some, and not
+// too far from each other.
+const (
+	numberedKeys = 8
+	numberedSpan = 256 // numbers per key
+)
+
+// divide tells the keys of senders that number them from others, of which it
+// returns the hashes.
+func (x *keyIndex) divide(runs *keyRuns) (numbered *keyRuns, hashes []uint64) {
+	numbered = &keyRuns{}
+	for from := 0; from < len(runs.who); {
+		until, keys := from, uint64(0)
+		for until < len(runs.who) && runs.who[until] == runs.who[from] {
+			keys += uint64(runs.n[until])
+			until++
+		}
+		span := runs.lo[until-1] - runs.lo[from]
+		for i := from; i < until; i++ {
+			if keys >= numberedKeys && span/numberedSpan <= keys {
+				numbered.add(runs.who[i], runs.lo[i], runs.n[i])
+				continue
+			}
+			for k := range uint64(runs.n[i]) {
+				hashes = append(hashes, x.seeds.mix(runs.who[i], runs.lo[i]+k))
+			}
+		}
+		from = until
+	}
+	return numbered, hashes
+}
+
+// bound forgets the oldest tables while there are too many.
+func (x *keyIndex) bound() {
+	bytes := x.bytes()
 	for _, g := range x.gens {
-		n := len(g.blocks)
-		// A new slice: candidates are looked at without the lock.
-		kept := slices.DeleteFunc(slices.Clone(g.blocks), func(b *block) bool { return slices.Contains(old, b) })
-		if len(kept) < n {
-			g.blocks = append(kept, by...)
+		if bytes <= x.max {
+			return
+		}
+		if n := g.table.len(); n > 0 {
+			bytes -= g.table.memory()
+			g.table = keyTable{}
+			x.forgot(n, g.until)
 		}
 	}
 }
 
+// memory is what the keys of blocks take.
+func (x *keyIndex) memory() int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.bytes()
+}
+
+func (x *keyIndex) bytes() (n int64) {
+	for _, g := range x.gens {
+		n += g.table.memory() + g.runs.memory() + sliceBytes(g.blocks) + 8*int64(len(g.blocks))
+	}
+	return n
+}
+
+func (r *keyRuns) memory() int64 { return sliceBytes(r.who) + sliceBytes(r.lo) + sliceBytes(r.n) }
+
 // merge adds sorted runs, joining those that touch.
-func (g *keyGeneration) merge(r *keyRuns) {
+func (r *keyRuns) merge(more *keyRuns) {
+	if len(more.who) == 0 {
+		return
+	}
 	out := keyRuns{
-		who: make([]uint64, 0, len(g.who)+len(r.who)),
-		lo:  make([]uint64, 0, len(g.who)+len(r.who)),
-		n:   make([]uint32, 0, len(g.who)+len(r.who)),
+		who: make([]uint64, 0, len(r.who)+len(more.who)),
+		lo:  make([]uint64, 0, len(r.who)+len(more.who)),
+		n:   make([]uint32, 0, len(r.who)+len(more.who)),
 	}
 	i, j := 0, 0
-	for i < len(g.who) || j < len(r.who) {
-		if j == len(r.who) || i < len(g.who) && (g.who[i] < r.who[j] || g.who[i] == r.who[j] && g.lo[i] <= r.lo[j]) {
-			out.add(g.who[i], g.lo[i], g.n[i])
+	for i < len(r.who) || j < len(more.who) {
+		if j == len(more.who) || i < len(r.who) && (r.who[i] < more.who[j] || r.who[i] == more.who[j] && r.lo[i] <= more.lo[j]) {
+			out.add(r.who[i], r.lo[i], r.n[i])
 			i++
 		} else {
-			out.add(r.who[j], r.lo[j], r.n[j])
+			out.add(more.who[j], more.lo[j], more.n[j])
 			j++
 		}
 	}
-	g.who, g.lo, g.n = slices.Clip(out.who), slices.Clip(out.lo), slices.Clip(out.n)
+	if cap(out.who) > len(out.who)+len(out.who)/8 { // many were joined
+		out = keyRuns{slices.Clone(out.who), slices.Clone(out.lo), slices.Clone(out.n)}
+	}
+	*r = out
 }
 
 // keyHalves splits a key as agents make it: who, and which in sequence.
@@ -186,7 +293,8 @@ func keyHalves(k inquest.Key) (who, seq uint64) {
 	return binary.BigEndian.Uint64(k[:8]), binary.BigEndian.Uint64(k[8:])
 }
 
-// keyRuns are runs of keys, see keyGeneration.
+// keyRuns are sorted runs of keys: the second halves lo[i], lo[i]+1, …
+// lo[i]+n[i]-1 for the first half who[i].
 type keyRuns struct {
 	who, lo []uint64
 	n       []uint32

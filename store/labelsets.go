@@ -16,6 +16,9 @@ func (p *Part) LabelSets(ctx context.Context, section int) (sets []inquest.Label
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := p.reserveLabelSets(ctx); err != nil {
+		return nil, 0, err
+	}
 	if err := p.load(loadedMeta); err != nil {
 		return nil, 0, err
 	}

@@ -277,11 +277,14 @@ func (d *mergeDict) layoutOf(s *sectionInfo) uint32 {
 	return id
 }
 
+// slotBytes is about what one entry of an idTable takes.
+const slotBytes = 18
+
 // mergedBytes is about the most that taking in t would add to a mergeDict.
 func (t *tables) mergedBytes() (n int64) {
 	for _, list := range [...][]string{t.strings, t.labelText, t.metaText} {
 		for _, s := range list {
-			n += int64(len(s)) + 16 + tableSlotBytes + knownBytes
+			n += int64(len(s)) + 16 + slotBytes + knownBytes
 		}
 	}
 	for _, set := range t.metaSets {
@@ -290,8 +293,8 @@ func (t *tables) mergedBytes() (n int64) {
 	for i := range t.forms {
 		n += 8 * int64(len(t.forms[i].comments)+len(t.forms[i].mappings))
 	}
-	const entry = 64 + tableSlotBytes + knownBytes
+	const entry = 64 + slotBytes + knownBytes
 	n += entry * int64(len(t.functions)+len(t.mappings)+len(t.locations)+len(t.labelEnds)+len(t.metaSets)+len(t.processes)+len(t.forms))
-	n += 40*int64(len(t.lines)+len(t.labels)) + (12+tableSlotBytes)*int64(len(t.stackUp)+len(t.leaves))
-	return n + (8+tableSlotBytes)*int64(len(t.funcUp))
+	n += 40*int64(len(t.lines)+len(t.labels)) + (12+slotBytes)*int64(len(t.stackUp)+len(t.leaves))
+	return n + (8+slotBytes)*int64(len(t.funcUp))
 }

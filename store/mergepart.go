@@ -143,7 +143,7 @@ func (m *merger) load(ctx context.Context, src *mergeSource, d *mergeDict) (fits
 	}
 	t := &p.tables
 	ids := int64(4 * (len(t.series) + len(t.metaSets) + len(t.processes) + len(t.forms)))
-	if len(d.leaves) > 0 && d.bytes+t.mergedBytes()+ids > m.s.o.MergeBytes {
+	if len(d.leaves) > 0 && d.memory()+t.mergedBytes()+ids > m.s.o.MergeBytes {
 		return false, nil
 	}
 	src.part, src.ids = p, d.add(t)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,7 +58,7 @@ func (s *Store) openFiles() (*replay, error) {
 	}
 	return &replay{
 		s: s, files: slices.Clone(s.log.files), closed: st.closed, baselines: map[string]framePlace{},
-		heads: map[uint64]*head{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
+		heads: map[uint64]*head{}, need: map[uint64]int64{}, damaged: map[framePlace]bool{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
 	}, nil
 }
 
@@ -201,6 +202,13 @@ func (s *Store) loadBlockKeys(ctx context.Context) error {
 		s.keys.mu.Unlock()
 	}
 	return nil
+}
+
+// keysForgotten tells that keys do not fit into memory any more.
+func (s *Store) keysForgotten(keys int, written time.Time) {
+	s.stats.keysForgotten.Add(int64(keys))
+	s.o.Logger.Warn("memory for keys is full, the oldest are forgotten early: what was stored before is stored again if it is sent again",
+		"keys", keys, "before", written)
 }
 
 func (s *Store) quarantineKeys(b *block, err error) {

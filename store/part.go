@@ -22,6 +22,8 @@ type Part struct {
 	tables   tables
 	loaded   uint8
 	scratch  *scratch
+	held     int64 // bytes reserved for what Release forgets
+	charged  uint8 // the pieces these are for
 
 	// Of a part of a block:
 	block *block
@@ -200,6 +202,9 @@ func (p *Part) Rows(ctx context.Context, section int) (*Rows, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.reserveRows(ctx, sec); err != nil {
+		return nil, err
+	}
 	if err := p.load(loadedMeta); err != nil {
 		return nil, err
 	}
@@ -209,6 +214,9 @@ func (p *Part) Rows(ctx context.Context, section int) (*Rows, error) {
 			return nil, err
 		}
 		rows, err := p.groupRows(g, sec.cols)
+		if err == nil && p.rolled() {
+			err = p.groupCells(g, rows)
+		}
 		if err != nil {
 			return nil, p.damaged(err)
 		}
@@ -228,6 +236,15 @@ func (p *Part) groupRows(g *group, cols int) ([]row, error) {
 		return nil, err
 	}
 	return readRows(raw, g.rows, cols, rowLimits{len(p.tables.metaSets), len(p.tables.processes), len(p.tables.forms)})
+}
+
+// groupCells adds to the rows of a rollup what they say of profiles.
+func (p *Part) groupCells(g *group, rows []row) error {
+	raw, err := p.groupStream(g, streamCells)
+	if err != nil {
+		return err
+	}
+	return readCells(raw, rows, len(p.tables.processes))
 }
 
 // rowsBuilder collects rows, giving every label set and process that occurs
@@ -275,11 +292,7 @@ func (b *rowsBuilder) add(r *row) {
 		if name == "" {
 			name = out.LabelSets[set].Get(inquest.LabelInstance)
 		}
-		if proc, ok = b.process[name]; !ok {
-			proc = uint32(len(out.Processes))
-			out.Processes = append(out.Processes, name)
-			b.process[name] = proc
-		}
+		proc = b.processOf(name)
 		b.procs[who] = proc
 	}
 	out.LabelSet, out.Process = append(out.LabelSet, set), append(out.Process, proc)
@@ -288,6 +301,30 @@ func (b *rowsBuilder) add(r *row) {
 	for c := range out.Totals {
 		out.Totals[c] = append(out.Totals[c], r.totals[c])
 	}
+	if r.cell != nil {
+		b.addCell(r.cell)
+	}
+}
+
+func (b *rowsBuilder) addCell(c *cellInfo) {
+	out := b.rows
+	out.Profiles, out.Truncated = append(out.Profiles, c.profiles), append(out.Truncated, c.truncated)
+	out.Observed, out.SampleSum = append(out.Observed, c.observed), append(out.SampleSum, c.samples)
+	for _, id := range c.processes {
+		out.ProcessIDs = append(out.ProcessIDs, b.processOf(b.t.metaText[b.t.processes[id]]))
+	}
+	out.ProcessEnds = append(out.ProcessEnds, uint32(len(out.ProcessIDs)))
+}
+
+// processOf gives a process a number by its name.
+func (b *rowsBuilder) processOf(name string) uint32 {
+	n, ok := b.process[name]
+	if !ok {
+		n = uint32(len(b.rows.Processes))
+		b.rows.Processes = append(b.rows.Processes, name)
+		b.process[name] = n
+	}
+	return n
 }
 
 // FuncTree is the function-level call tree of all stacks of a part: node 0 is
@@ -303,6 +340,9 @@ type FuncTree struct {
 // addresses.
 func (p *Part) FuncTree(ctx context.Context) (*FuncTree, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := p.reserveLoad(ctx, loadedCore); err != nil {
 		return nil, err
 	}
 	if err := p.load(loadedCore); err != nil {
@@ -326,6 +366,9 @@ func (p *Part) FuncInfo(ctx context.Context, names map[string]FuncInfo) error {
 	}
 	if p.rolled() {
 		return p.rolledFuncInfo(names)
+	}
+	if err := p.reserveLoad(ctx, loadedDetail); err != nil {
+		return err
 	}
 	if err := p.load(loadedDetail); err != nil {
 		return err

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +28,9 @@ type replay struct {
 	total     atomic.Int64          // bytes of frames
 	done      atomic.Int64          // of them replayed
 	heads     map[uint64]*head
+	need      map[uint64]int64     // about what the heads of open epochs will take
 	broken    map[uint64]bool      // epochs that lost a record others build on
+	damaged   map[framePlace]bool  // frames that cannot be read
 	keys      map[inquest.Key]bool // found by scan; true once the profile is there
 	w         *grouper
 	samples   samples
@@ -108,6 +112,7 @@ func (r *replay) takeFrame(lf *logFile, at int64, fr *frame) {
 		r.s.log.note(lf, x.epoch)
 		r.s.keys.load(x)
 		r.keys[x.key] = false
+		r.need[x.epoch] += x.memory()
 		if x.baseline != "" {
 			r.baselines[x.baseline] = place
 		}
@@ -192,9 +197,85 @@ func findFrame(w *fileWindow, at int64) int64 {
 	return -1
 }
 
+// memory is about what a record adds to its head: entries of dictionaries grow
+// as they are read, samples do not.
+func (x *indexed) memory() int64 {
+	return replayFactor*int64(x.size) + rowBytes + liveKeyBytes + baselineBytes + int64(x.state)
+}
+
+const replayFactor = 3
+
+// passes divides the open epochs so that the heads of one pass take about half
+// of the memory for heads. There is more than one only if that became less
+// since the log was written: it holds what was in memory then.
+func (r *replay) passes() []map[uint64]bool {
+	var all []map[uint64]bool
+	taken := int64(0)
+	// In order of epochs, so that the newest cumulative states come last.
+	for _, e := range slices.Sorted(maps.Keys(r.need)) {
+		if n := r.need[e]; len(all) == 0 || taken+n > r.s.o.HeadBytes/2 {
+			all, taken = append(all, map[uint64]bool{}), 0
+		}
+		all[len(all)-1][e] = true
+		taken += r.need[e]
+	}
+	return all
+}
+
 // run replays the profiles. It is over when it returns nil; then the heads it
 // made are ready to become blocks.
 func (r *replay) run(ctx context.Context) error {
+	passes := r.passes()
+	r.total.Store(r.total.Load() * int64(len(passes)))
+	for i, epochs := range passes {
+		if err := r.runPass(ctx, epochs); err != nil {
+			return err
+		}
+		if i == len(passes)-1 {
+			break
+		}
+		if err := r.makeRoom(ctx); err != nil {
+			return err
+		}
+	}
+	// Profiles that could not be read may be sent again.
+	for k, there := range r.keys {
+		if !there && !r.s.inBlocks(k) {
+			r.s.keys.release(k)
+		}
+	}
+	return nil
+}
+
+// makeRoom waits until what was replayed so far is in blocks.
+func (r *replay) makeRoom(ctx context.Context) error {
+	s := r.s
+	s.closeRecovered()
+	clear(r.heads)
+	for {
+		err := s.closer.flush(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		s.warn("write replayed profiles to blocks", err)
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// closeRecovered has the replayed heads become blocks.
+func (s *Store) closeRecovered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = append(s.closing, s.recovered...)
+	s.recovered = nil
+}
+
+// runPass replays the profiles of some epochs.
+func (r *replay) runPass(ctx context.Context, epochs map[uint64]bool) error {
 	var f *os.File
 	var of *logFile
 	defer func() {
@@ -216,27 +297,29 @@ func (r *replay) run(ctx context.Context) error {
 			}
 			of = p.file
 		}
-		recs, payload, err := r.readFrame(f, p)
-		if err != nil {
-			r.s.quarantineLog(fmt.Sprintf("%08d%s: frame at %d: %v", p.file.number, logSuffix, p.offset, err))
-			r.done.Add(p.size)
-			continue
-		}
-		for i := range recs {
-			x := &recs[i]
-			rest := payload[x.size+x.state:]
-			r.record(x, payload[:x.size], payload[x.size:x.size+x.state])
-			payload = rest
-		}
+		r.frame(f, p, epochs)
 		r.done.Add(p.size)
 	}
-	// Profiles that could not be read may be sent again.
-	for k, there := range r.keys {
-		if !there && !r.s.inBlocks(k) {
-			r.s.keys.release(k)
-		}
-	}
 	return nil
+}
+
+// frame replays the records of some epochs in one frame.
+func (r *replay) frame(f io.ReaderAt, p framePlace, epochs map[uint64]bool) {
+	recs, payload, err := r.readFrame(f, p)
+	if err != nil {
+		if !r.damaged[p] { // else an earlier pass has told
+			r.damaged[p] = true
+			r.s.quarantineLog(fmt.Sprintf("%08d%s: frame at %d: %v", p.file.number, logSuffix, p.offset, err))
+		}
+		return
+	}
+	for i := range recs {
+		x := &recs[i]
+		if epochs[x.epoch] {
+			r.record(x, payload[:x.size], payload[x.size:x.size+x.state])
+		}
+		payload = payload[x.size+x.state:]
+	}
 }
 
 // readFrame reads a whole frame and unpacks it.
@@ -271,6 +354,7 @@ func (r *replay) record(x *indexed, payload, state []byte) {
 	h := r.heads[x.epoch]
 	if h == nil {
 		h = newHead(x.service, x.epoch, r.s.o.Now(), nil)
+		h.all = r.s.memory
 		r.heads[x.epoch] = h
 		r.s.mu.Lock()
 		r.s.recovered = append(r.s.recovered, h)
@@ -299,7 +383,6 @@ func (r *replay) apply(h *head, x *indexed, payload []byte) (full bool, err erro
 	if err := readGrowth(&c, h.dict); err != nil {
 		return false, err
 	}
-	h.dict.bytes += 4 * int64(len(payload)-len(c.b))
 	layout := c.id(len(h.dict.layouts))
 	if c.bad {
 		return false, errors.New("record is damaged")
@@ -319,6 +402,7 @@ func (r *replay) apply(h *head, x *indexed, payload []byte) (full bool, err erro
 	s.rows = append(s.rows, row)
 	h.open += row.memory()
 	h.rows++
+	h.count()
 	return s.full() && !s.packing, nil
 }
 
@@ -364,10 +448,7 @@ func (s *Store) start(ctx context.Context, r *replay) {
 		}
 		return
 	}
-	s.mu.Lock()
-	s.closing = append(s.closing, s.recovered...)
-	s.recovered = nil
-	s.mu.Unlock()
+	s.closeRecovered()
 	s.replayed.Store(true)
 	r.heads, r.keys, r.w = nil, nil, nil
 	if len(r.frames) > 0 {

@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -220,11 +219,10 @@ func TestRetentionBySize(t *testing.T) {
 	if n := size(); n > bound || n < bound*7/10 {
 		t.Fatalf("%d bytes, want a little less than %d", n, bound)
 	}
-	n := blockFiles(t, dir)
 	got := seen(t, h.s, store.Selection{})
 	for i := range 20 {
-		if got[key(i)] != (i >= 20-n) {
-			t.Fatalf("%d blocks are left, and profile %d: %v", n, i, got[key(i)])
+		if n := len(got); n < 5 || got[key(i)] != (i >= 20-n) {
+			t.Fatalf("%d profiles are left, and %d is there: %v", n, i, got[key(i)])
 		}
 	}
 	// The disk runs short: what is younger than a day stays.
@@ -237,9 +235,5 @@ func TestRetentionBySize(t *testing.T) {
 	settle(t, h.s)
 	if got := seen(t, h.s, store.Selection{}); len(got) != 1 || !got[key(20)] {
 		t.Fatalf("%d profiles are left, want the newest", len(got))
-	}
-	entries, err := os.ReadDir(filepath.Join(dir, "blocks"))
-	if err != nil || len(entries) != 1 {
-		t.Fatal(len(entries), err)
 	}
 }

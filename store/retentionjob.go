@@ -234,7 +234,7 @@ func (x *hiding) sinceIn(b *block, pi *partInfo, si *sectionInfo, first *horizon
 // waits says whether profiles of a block stay because rollups are not made of
 // them yet.
 func (x *hiding) waits(b *block) bool {
-	return b.info.level != levelRollup && !b.info.rolled && !x.none && x.now-b.info.created < int64(waitForRoll)
+	return b.info.level != levelRollup && !b.info.rolled && x.now-b.info.created < int64(waitForRoll)
 }
 
 // look finds out how much of a block is too old.

@@ -23,8 +23,9 @@ type row struct {
 	form       uint32
 	flags      uint8
 	samples    uint32
-	totals     []int64 // per value column
-	data       []byte  // see appendSamples
+	totals     []int64   // per value column
+	data       []byte    // see appendSamples
+	cell       *cellInfo // of rollups; nil: the row is a profile
 }
 
 // rowBytes is about what a row takes in memory beside totals and data.
@@ -43,6 +44,7 @@ const (
 	valuesCount      = 6 // objects of Go's heap: counts as bit lengths and mantissas, see scale.go
 	valuesSCount     = 7 // the same of zigzag counts
 	valuesCountBytes = 8 // bytes that follow from the counts of the column before
+	valuesTimes      = 9 // each is the one of the column before times a number of its row
 )
 
 // appendSamples packs the samples of b, whose series were looked up: the

@@ -57,7 +57,13 @@ func (p *Part) Self(ctx context.Context, q SelfQuery) (SelfResult, error) {
 	if q.Keep != nil {
 		want |= loadedLabels
 	}
+	if err := p.reserveLoad(ctx, want); err != nil {
+		return SelfResult{}, err
+	}
 	if err := p.load(want); err != nil {
+		return SelfResult{}, err
+	}
+	if err := p.reserveSums(ctx); err != nil {
 		return SelfResult{}, err
 	}
 	a := newSelfSum(p, &q)
@@ -305,7 +311,13 @@ func (p *Part) sampleLabelSets(ctx context.Context, section int, f func([]sample
 	if err != nil {
 		return err
 	}
+	if err := p.reserveLoad(ctx, loadedLabels); err != nil {
+		return err
+	}
 	if err := p.load(loadedLabels); err != nil {
+		return err
+	}
+	if err := p.reserveSums(ctx); err != nil {
 		return err
 	}
 	if p.scratch == nil {
@@ -367,6 +379,9 @@ func (p *Part) SampleLabelNames(ctx context.Context, section int) ([]string, err
 // or time they are of.
 func (p *Part) SampleLabels(ctx context.Context, f func(SampleLabel)) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.reserveLoad(ctx, loadedLabels); err != nil {
 		return err
 	}
 	if err := p.load(loadedLabels); err != nil {

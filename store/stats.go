@@ -30,8 +30,8 @@ func (s *Store) Stats() Stats {
 		st.BlockBytes += b.info.size
 		st.Profiles += int64(b.info.keys)
 	}
+	st.HeadBytes = s.memory.used.Load()
 	for _, h := range s.allHeads() {
-		st.HeadBytes += h.memory()
 		h.mu.Lock()
 		st.Profiles += h.rows
 		h.mu.Unlock()
@@ -39,18 +39,31 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
+// MemoryUse is what parts of a store take of their memory, in bytes, about.
+type MemoryUse struct {
+	Heads, Keys, Caches int64 // see Options
+}
+
+// MemoryUse returns what the store takes now.
+func (s *Store) MemoryUse() MemoryUse {
+	return MemoryUse{Heads: s.memory.used.Load(), Keys: s.keys.memory(), Caches: s.cores.memory()}
+}
+
 // stats are the counters behind Stats and the metrics.
 type stats struct {
 	reg        prometheus.Registerer
 	registered []prometheus.Collector
 
-	free        atomic.Int64
-	quarantined atomic.Int64
-	profiles    atomic.Int64
-	bytes       atomic.Int64
-	commits     prometheus.Histogram
-	syncs       prometheus.Histogram
-	blocks      prometheus.Histogram
+	free          atomic.Int64
+	quarantined   atomic.Int64
+	profiles      atomic.Int64
+	keysForgotten atomic.Int64
+	crowded       atomic.Int64
+	crowdedOut    atomic.Int64
+	bytes         atomic.Int64
+	commits       prometheus.Histogram
+	syncs         prometheus.Histogram
+	blocks        prometheus.Histogram
 }
 
 func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
@@ -87,7 +100,11 @@ func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
 		defer s.mu.RUnlock()
 		return float64(len(s.heads) + len(s.closing) + len(s.recovered))
 	})
-	gauge("head_bytes", "Memory of all heads, about.", func() float64 { return float64(s.Stats().HeadBytes) })
+	gauge("head_bytes", "Memory of all heads, about.", func() float64 { return float64(s.memory.used.Load()) })
+	gauge("key_bytes", "Memory of the keys of blocks.", func() float64 { return float64(s.keys.memory()) })
+	counter("keys_forgotten_total", "Keys forgotten before their time because there was no memory for them.", &st.keysForgotten)
+	counter("head_waits_total", "Writers that had to wait until heads took less memory.", &st.crowded)
+	counter("head_refusals_total", "Writers refused because heads took all of their memory.", &st.crowdedOut)
 	gauge("blocks", "Block files.", func() float64 {
 		s.mu.RLock()
 		defer s.mu.RUnlock()

@@ -42,7 +42,9 @@ type Options struct {
 	CommitBytes int64                 // of records that are committed without further waiting; default 1 MiB
 	LogBytes    int64                 // of log files, beyond which the epochs in the oldest end; default 512 MiB
 	Epoch       time.Duration         // after which a head becomes a block; default 30 min
-	HeadBytes   int64                 // of memory of all heads, beyond which the largest end; default 128 MiB
+	HeadBytes   int64                 // of memory of all heads: from three quarters on the largest end, beyond it writers wait, then get ErrUnavailable; default 128 MiB
+	CacheBytes  int64                 // of trees and listings of blocks kept in memory; default 48 MiB, negative: none
+	KeyBytes    int64                 // of memory of keys in blocks, beyond which the oldest are forgotten before KeyAge; default 64 MiB
 	KeyAge      time.Duration         // how long idempotency keys are remembered at least; default 25 h
 	// RollupLabels names labels that rollups keep beside service, build and
 	// release; default none.
@@ -75,6 +77,8 @@ func (o *Options) setDefaults() {
 	setDefault(&o.LogBytes, 512<<20)
 	setDefault(&o.Epoch, 30*time.Minute)
 	setDefault(&o.HeadBytes, 128<<20)
+	setDefault(&o.CacheBytes, 48<<20)
+	setDefault(&o.KeyBytes, 64<<20)
 	setDefault(&o.KeyAge, 25*time.Hour)
 	setDefault(&o.RollupDelay, 2*time.Minute)
 	setDefault(&o.MinFreeBytes, 64<<20)
@@ -91,13 +95,6 @@ func setDefault[T ~int64](v *T, d T) {
 		*v = d
 	}
 }
-
-// Bounds on what is kept in memory of blocks: function-level trees, and
-// listings.
-const (
-	coreCacheBytes    = 32 << 20
-	listingCacheBytes = 16 << 20
-)
 
 var (
 	minTime = int64(math.MinInt64)
@@ -116,6 +113,7 @@ type Store struct {
 	log     *logSet
 	keys    *keyIndex
 	cores   *coreCache
+	memory  *headMemory
 
 	listings *lru[string, *blockListing]
 	stats    *stats
@@ -170,11 +168,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
-		keys: newKeyIndex(o.KeyAge), cores: newCoreCache(coreCacheBytes),
-		listings: newLRU[string, *blockListing](listingCacheBytes), baselines: newBaselines(),
+		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 3), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
 		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{},
 	}
+	s.baselines = newBaselines(s.memory)
+	s.keys = newKeyIndex(o.KeyAge, o.KeyBytes, s.keysForgotten)
 	s.bodies.New = func() any { return &body{seeds: s.seeds} }
 	r, err := s.openFiles()
 	if err != nil {
@@ -367,6 +366,7 @@ func (s *Store) headOf(service string) *head {
 		return h
 	}
 	h = newHead(service, s.run<<runEpochBit|s.epochs.Add(1), s.o.Now(), s.seeds)
+	h.all = s.memory
 	s.heads[service] = h
 	return h
 }

@@ -84,6 +84,9 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := s.reserveHeads(ctx, &sel); err != nil {
+		return nil, err
+	}
 	s.mu.RLock()
 	if s.closed {
 		s.mu.RUnlock()
@@ -109,11 +112,10 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	}
 	s.mu.RUnlock()
 	for _, b := range v.blocks {
-		if err := ctx.Err(); err != nil {
+		if err := v.addBlock(ctx, s, b, p, &sel); err != nil {
 			v.Close()
 			return nil, err
 		}
-		v.addBlock(s, b, p, &sel)
 	}
 	slices.Sort(v.Damaged)
 	slices.SortStableFunc(v.Parts, func(a, b *Part) int { return strings.Compare(a.Service, b.Service) })
@@ -224,12 +226,13 @@ func (sec *partSection) count(rows int, from, until int64) {
 	sec.info.Profiles = sec.n
 }
 
-// addBlock adds the parts of a block that the view wants.
-func (v *View) addBlock(s *Store, b viewBlock, p *plan, sel *Selection) {
+// addBlock adds the parts of a block that the view wants. It fails only for
+// want of memory, or of time.
+func (v *View) addBlock(ctx context.Context, s *Store, b viewBlock, p *plan, sel *Selection) error {
 	list, err := s.listing(b.block)
 	if err != nil {
 		v.Damaged = append(v.Damaged, b.info.id+": "+s.quarantine(b.block, wholeBlock, "", err).Error())
-		return
+		return nil
 	}
 	first, last := 0, len(list.parts)
 	if names := sel.Services.Names; len(names) == 1 {
@@ -238,10 +241,16 @@ func (v *View) addBlock(s *Store, b viewBlock, p *plan, sel *Selection) {
 	for i := first; i < last; i++ {
 		pi := &list.parts[i]
 		if names := sel.Services.Names; len(names) == 1 && pi.service > names[0] {
-			return
+			break
 		}
 		if !sel.wantsPart(b, pi) || !p.touches(b, pi, sel) || s.isDamaged(b.block, i) {
 			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := reserve(ctx, pi.viewBytes()); err != nil {
+			return err
 		}
 		part, err := s.blockPart(b.block, i, pi, func(si *sectionInfo) []Span { return p.of(b, pi, si, sel) })
 		if err != nil {
@@ -252,6 +261,7 @@ func (v *View) addBlock(s *Store, b viewBlock, p *plan, sel *Selection) {
 			v.Parts = append(v.Parts, part)
 		}
 	}
+	return nil
 }
 
 // wantsLevel says whether blocks of a level may have what is wanted.

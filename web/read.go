@@ -36,33 +36,32 @@ func list[T any](c echo.Context, vs []T) error {
 // with returns the parameters every query takes and more.
 func with(more ...string) []string { return append(more, selection...) }
 
-// ask runs a query, within the time one may take, if its parameters are right.
-func ask[T any](s *Server, c echo.Context, p *params, query func(context.Context) (T, error)) (T, error) {
-	var none T
+// ask runs a query, within the time one may take, if its parameters are right,
+// and answers with what write makes of it. The query's memory is reserved until
+// that is done.
+func ask[T any](s *Server, c echo.Context, p *params, run func(context.Context) (T, error), write func(T) error) error {
 	if err := p.err(); err != nil {
-		return none, err
+		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), s.o.QueryTimeout)
+	held, release := query.Hold(c.Request().Context())
+	defer release()
+	ctx, cancel := context.WithTimeout(held, s.o.QueryTimeout)
 	defer cancel()
-	return query(ctx)
+	v, err := run(ctx)
+	if err != nil {
+		return err
+	}
+	return write(v)
 }
 
 // answer runs a query and answers with what it returns.
 func answer[T any](s *Server, c echo.Context, p *params, query func(context.Context) (T, error)) error {
-	v, err := ask(s, c, p, query)
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, v)
+	return ask(s, c, p, query, func(v T) error { return c.JSON(http.StatusOK, v) })
 }
 
 // answerList is answer for lists.
 func answerList[T any](s *Server, c echo.Context, p *params, query func(context.Context) ([]T, error)) error {
-	vs, err := ask(s, c, p, query)
-	if err != nil {
-		return err
-	}
-	return list(c, vs)
+	return ask(s, c, p, query, func(vs []T) error { return list(c, vs) })
 }
 
 // getProfile answers with pprof: a merged selection, or one stored profile.
@@ -75,14 +74,13 @@ func (s *Server) getProfile(c echo.Context) error {
 		p.fail(inquest.Errorf(inquest.ErrInvalid, "parameter id names one profile: query, type, from and until cannot stand beside it"))
 	}
 	w := &attachment{c: c, name: r.Type + ".pb.gz"}
-	_, err := ask(s, c, p, func(ctx context.Context) (struct{}, error) {
+	return ask(s, c, p, func(ctx context.Context) (struct{}, error) {
 		if id != "" {
 			w.name = id + ".pb.gz"
 			return struct{}{}, s.o.Query.ProfileByID(ctx, id, w)
 		}
 		return struct{}{}, s.o.Query.Profile(ctx, r, w)
-	})
-	return err
+	}, func(struct{}) error { return nil })
 }
 
 // attachment writes a file to download. Until the first byte is written an
@@ -137,12 +135,11 @@ func (s *Server) listProfiles(c echo.Context) error {
 func (s *Server) getFlameGraph(c echo.Context) error {
 	p := s.params(c, with("agg", "rate", "max_nodes")...)
 	r, nodes := p.request("cpu"), p.number("max_nodes", defaultMaxNodes, 1, mostNodes)
-	f, err := ask(s, c, p, func(ctx context.Context) (*query.FlameGraph, error) { return s.o.Query.FlameGraph(ctx, r, nodes) })
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
-	return f.WriteJSON(c.Response())
+	flame := func(ctx context.Context) (*query.FlameGraph, error) { return s.o.Query.FlameGraph(ctx, r, nodes) }
+	return ask(s, c, p, flame, func(f *query.FlameGraph) error {
+		c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+		return f.WriteJSON(c.Response())
+	})
 }
 
 // getTop answers with a table.
@@ -170,12 +167,11 @@ func (s *Server) getDiff(c echo.Context) error {
 	p := s.params(c, "type", "agg", "rate", "max_nodes", "base.", "head.")
 	base, head := p.side("base"), p.side("head")
 	nodes := p.number("max_nodes", defaultMaxNodes, 1, mostNodes)
-	d, err := ask(s, c, p, func(ctx context.Context) (*query.Diff, error) { return s.o.Query.Diff(ctx, base, head, nodes) })
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
-	return d.WriteJSON(c.Response())
+	diff := func(ctx context.Context) (*query.Diff, error) { return s.o.Query.Diff(ctx, base, head, nodes) }
+	return ask(s, c, p, diff, func(d *query.Diff) error {
+		c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+		return d.WriteJSON(c.Response())
+	})
 }
 
 // getSeries answers with values over time.

@@ -21,6 +21,7 @@ import (
 	"github.com/goinquest/inquest/ingest"
 	"github.com/goinquest/inquest/internal/buildinfo"
 	"github.com/goinquest/inquest/internal/demo"
+	"github.com/goinquest/inquest/profile"
 	"github.com/goinquest/inquest/query"
 	"github.com/goinquest/inquest/store"
 	"github.com/goinquest/inquest/web"
@@ -124,6 +125,10 @@ func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry
 		Registerer: registry,
 		Epoch:      c.o.Epoch,
 		Retention:  c.o.retention(),
+		HeadBytes:  c.o.budget.heads,
+		LogBytes:   c.o.budget.logBytes(),
+		CacheBytes: c.o.budget.caches,
+		KeyBytes:   c.o.budget.keys,
 	})
 	if err != nil {
 		return fmt.Errorf("open the data in %s: %w", c.o.Data, err)
@@ -134,19 +139,30 @@ func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry
 }
 
 func (c *collector) startWeb(registry *prometheus.Registry) error {
+	b := c.o.budget
+	if b.bodyBytes < c.o.MaxBody && c.o.set.Lookup("max-body").Source() != "default" {
+		c.log.Warn("bodies of -max-body do not fit the memory there is", "max_body", c.o.MaxBody, "taken", b.bodyBytes, "memory", b.total)
+	}
 	in := ingest.New(ingest.Options{
 		Store:        c.store,
 		Logger:       c.log,
 		Registerer:   registry,
-		MaxBodyBytes: c.o.MaxBody,
+		MaxBodyBytes: b.bodyBytes,
+		Limits:       profile.Limits{MaxRawBytes: b.rawBytes},
+		Decoders:     b.decoders,
+		WaitingBytes: b.waiting,
 		Retention:    c.o.Retention,
 	})
+	engine := query.New(query.Options{Store: c.store, MemoryBytes: b.queries})
+	if err := b.register(registry, c.store, engine); err != nil {
+		return err
+	}
 	info := buildinfo.Read()
 	w, err := web.New(web.Options{
 		Store:        c.store,
 		Ingest:       in,
 		Fleet:        ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds}),
-		Query:        query.New(query.Options{Store: c.store}),
+		Query:        engine,
 		Logger:       c.log,
 		Registry:     registry,
 		Version:      info.Version,
@@ -156,8 +172,10 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 		Tokens:       c.o.webTokens(),
 		TLSCertFile:  c.o.TLSCert,
 		TLSKeyFile:   c.o.TLSKey,
-		MaxBodyBytes: c.o.MaxBody,
+		MaxBodyBytes: b.bodyBytes,
 		QueryTimeout: c.o.QueryTimeout,
+
+		BodyMemoryBytes: b.bodies,
 	})
 	if err != nil {
 		return usage(err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/demo"
 	"github.com/goinquest/inquest/internal/program"
 )
@@ -49,8 +50,8 @@ func runCollector(ctx context.Context, o *options, stdout, stderr io.Writer, sta
 		log.Warn(w)
 	}
 	program.CollectGarbage(64 << 20)
-	if limit := program.LimitMemory(80, 50); limit > 0 {
-		log.Debug("soft memory limit set", "bytes", limit)
+	if program.SoftLimit(o.budget.soft) {
+		log.Debug("soft memory limit set", inquest.LogBytes, o.budget.soft, "budget", o.budget.total)
 	}
 	c, err := open(ctx, o, log)
 	if err != nil {

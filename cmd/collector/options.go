@@ -27,6 +27,8 @@ type options struct {
 	Retention time.Duration
 	Keep      retention // of the file; Retention is its Raw
 	Epoch     time.Duration
+	Memory    int64 // 0: by what there is
+	budget    *budget
 
 	SelfProfile bool
 	Demo        bool
@@ -66,6 +68,7 @@ func define(o *options) *settings.Set {
 	s.String(&o.Data, "data", "", "`DIRECTORY` for everything stored; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/share/inquest/collector").Path = true
 	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "`DURATION` that single profiles are kept, and not taken beyond; the file says more under retention")
 	s.Duration(&o.Epoch, "epoch", 30*time.Minute, time.Second, "`DURATION` after which what is in memory becomes a block on disk")
+	s.Size(&o.Memory, "memory", 0, leastMemory, "`BYTES` of memory the process may take, whatever is asked of it").Default = "80 % of its control group's, or half of the machine's if that is less"
 	s.Group("Watching itself")
 	s.Bool(&o.SelfProfile, "self-profile", true, "take profiles of the collector itself, as service inquest-collector")
 	o.Log.Define(s)
@@ -96,6 +99,9 @@ func parse(args, environ []string, stdout io.Writer) (o *options, done bool, err
 	}
 	if policy := o.retention(); policy.Validate() != nil {
 		return nil, false, settings.Errorf("%w", o.set.InSection("retention", policy.Validate()))
+	}
+	if o.budget, err = o.memory(); err != nil {
+		return nil, false, err
 	}
 	if !o.SelfProfile {
 		o.Scrape.Self.Enabled = false

@@ -14,20 +14,33 @@ import (
 	"strings"
 )
 
-// LimitMemory gives the Go runtime a soft memory limit, so that garbage is
-// collected sooner when memory gets short: ofGroup percent of what the
-// control group of the process may use, or ofMachine percent of the machine's
-// memory if that is less or there is no group. GOMEMLIMIT, if set, wins. It
-// returns the limit in bytes, 0 if none was set.
+// LimitMemory gives the Go runtime a soft memory limit of MemoryLimit's bytes.
+// It returns the limit, 0 if none was set.
 func LimitMemory(ofGroup, ofMachine int64) int64 {
-	if os.Getenv("GOMEMLIMIT") != "" {
+	limit := MemoryLimit(ofGroup, ofMachine)
+	if limit == 0 || !SoftLimit(limit) {
 		return 0
 	}
-	limit := memoryLimit(os.DirFS("/"), ofGroup, ofMachine)
-	if limit > 0 {
-		debug.SetMemoryLimit(limit)
-	}
 	return limit
+}
+
+// MemoryLimit is ofGroup percent of what the control group of the process may
+// use, or ofMachine percent of the machine's memory if that is less or there is
+// no group; 0 if nothing is known.
+func MemoryLimit(ofGroup, ofMachine int64) int64 {
+	return memoryLimit(os.DirFS("/"), ofGroup, ofMachine)
+}
+
+// SoftLimit gives the Go runtime a soft memory limit in bytes, so that garbage
+// is collected sooner when memory gets short, and memory that is not used goes
+// back to the system. Go bounds what that may cost to half of the CPU.
+// GOMEMLIMIT, if set, wins: then it returns false.
+func SoftLimit(bytes int64) bool {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return false
+	}
+	debug.SetMemoryLimit(bytes)
+	return true
 }
 
 // CollectGarbage lets the heap grow by half of what is live before garbage is

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/goinquest/inquest"
+)
+
+// rollerBytes is the bound on open cells of each resolution.
+const rollerBytes = 16 << 20
+
+// rollKeep says what a rollup block is to have: by resolution, its rows; at
+// Raw, digests.
+type rollKeep [Day + 1]bool
+
+var keepAll = rollKeep{true, true, true, true}
+
+// roller makes the part of one service in a rollup block.
+type roller struct {
+	w       *rollWriter
+	part    *rollPart
+	dict    *rollDict
+	keep    rollKeep
+	kept    map[string]bool // labels that cells keep
+	layouts []*rollLayout
+	pools   [Day + 1]*cellPool
+	procs   *procCells
+	maker   digester
+	derive  bool   // coarser cells are made of finer ones
+	pin     uint64 // counts up with every use of pools
+	nodes   []uint32
+
+	// Of the group of rows at hand:
+	shape  shape
+	column columnReader
+	vals   [][]int64 // [column][sample]
+	held   [][]int64
+	group  rawGroup
+}
+
+func newRoller(w *rollWriter, service string, keep rollKeep) *roller {
+	p := newRollPart(service)
+	r := &roller{w: w, part: p, dict: p.dict, keep: keep, kept: map[string]bool{
+		inquest.LabelService: true, inquest.LabelBuild: true, inquest.LabelRelease: true,
+	}}
+	for _, name := range w.s.o.RollupLabels {
+		r.kept[name] = true
+	}
+	for res := FiveMinutes; res <= Day; res++ {
+		r.pools[res] = &cellPool{
+			length: int64(res.Duration()), max: rollerBytes, d: p.dict, open: map[cellKey]*cell{},
+			flush: func(c *cell) error { return r.flush(res, c) },
+		}
+	}
+	r.procs = &procCells{max: digestBytes, d: p.dict, open: map[procKey]*procCell{}, flush: r.flushDigest}
+	r.maker.d = p.dict
+	return r
+}
+
+// keepCell says which labels a cell's rows have.
+func (r *roller) keepCell(name string) bool { return r.kept[name] }
+
+// keepDigest says which labels a digest's rows have.
+func (r *roller) keepDigest(name string) bool { return r.kept[name] || name == inquest.LabelInstance }
+
+// layout finds or adds a layout.
+func (r *roller) layout(l *rollLayout) int {
+	i := slices.IndexFunc(r.layouts, func(have *rollLayout) bool {
+		return have.kind == l.kind && slices.Equal(have.cols, l.cols)
+	})
+	if i < 0 {
+		i = len(r.layouts)
+		r.layouts = append(r.layouts, l)
+	}
+	return i
+}
+
+// flush writes a cell, and adds it to the next coarser one.
+func (r *roller) flush(res Resolution, c *cell) error {
+	l := r.layouts[c.layout]
+	if r.keep[res] {
+		if err := r.w.add(r.part, r.part.section(l.kind, l.cols, res, false), c.row(&r.nodes)); err != nil {
+			return err
+		}
+	}
+	if !r.derive || res == Day {
+		return nil
+	}
+	to := r.pools[res+1]
+	r.pin++
+	up, err := to.get(cellKey{c.layout, c.set, floorTo(c.start, to.length)}, c.cols, r.pin)
+	if err != nil {
+		return err
+	}
+	up.addCell(c)
+	return nil
+}
+
+func (r *roller) flushDigest(c *procCell) error {
+	l := r.layouts[c.layout]
+	return r.addDigest(l.kind, l.digestColumns(), c, r.maker.digest(r.procs, c))
+}
+
+// addDigest writes a digest.
+func (r *roller) addDigest(kind inquest.Kind, cols [][2]string, c *procCell, d *digest) error {
+	s := r.part.section(kind, cols, FiveMinutes, true)
+	s.digests = append(s.digests, d)
+	return r.w.add(r.part, s, c.row(d))
+}
+
+// finish flushes everything and writes the part.
+func (r *roller) finish() error {
+	for res := FiveMinutes; res <= Day; res++ {
+		if err := r.pools[res].closeAll(); err != nil {
+			return err
+		}
+	}
+	if err := r.procs.close(len(r.procs.open)); err != nil {
+		return err
+	}
+	return r.w.finishService(r.part)
+}
