@@ -2,11 +2,13 @@ package query
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/store"
 )
 
 // budget admits queries: a bounded number runs at a time, in the order in
@@ -14,8 +16,9 @@ import (
 // asks for more of it as it learns what it needs, and waits if others have it.
 //
 // That cannot lock up: when every query waits for memory that others hold, the
-// youngest gives up, and its memory goes to the others. Queries that wait for
-// more go before those that have not begun.
+// youngest gives up, its memory goes to the others, and it begins again, first
+// in line, when as much is free as it wanted. Queries that wait for more go
+// before those that have not begun.
 type budget struct {
 	total   int64
 	running int // at a time
@@ -33,13 +36,14 @@ type budget struct {
 // Why queries were refused.
 const (
 	refusedBusy  = iota // the line is full
-	refusedYield        // gave up for others, see budget
+	refusedYield        // gave up for others again and again
 	refusedLarge        // needs more than there is
 )
 
 // place is one query in the line.
 type place struct {
-	turn chan *reservation // has room for one
+	bytes int64             // it begins with
+	turn  chan *reservation // has room for one
 }
 
 // reservation is the memory of one query.
@@ -48,6 +52,7 @@ type reservation struct {
 	ctx     context.Context
 	slot    bool
 	bytes   int64
+	ahead   int64 // of it, reserved before it was asked for
 	kept    int64 // of it for the answer, see keep
 	workers int   // goroutines that work on it in the place of the one that began it; 0: that one does
 	waits   []*wait
@@ -67,16 +72,55 @@ func newBudget(total int64, running, maxLine int) *budget {
 	return &budget{total: total, running: running, maxLine: maxLine}
 }
 
-// admit waits for a turn, in order. The reservation must be released.
-func (b *budget) admit(ctx context.Context) (*reservation, error) {
+// errYield is that a query gave up for others.
+type errYield struct {
+	error
+	bytes int64 // it had and wanted
+}
+
+func (e errYield) Unwrap() error { return e.error }
+
+// mostRestarts is how often a query begins again.
+const mostRestarts = 5
+
+// run calls f in the memory it is admitted with, again if it had to give up
+// for others.
+func (b *budget) run(ctx context.Context, f func(ctx context.Context, mem *reservation) error) error {
+	mem, err := b.admit(ctx, firstBytes, false)
+	for restarts := 0; err == nil; restarts++ {
+		err = f(store.WithReserve(ctx, mem.grow), mem)
+		var yield errYield
+		if !errors.As(err, &yield) {
+			mem.finish(ctx)
+			return err
+		}
+		mem.release()
+		if restarts == mostRestarts {
+			b.mu.Lock()
+			b.refused[refusedYield]++
+			b.mu.Unlock()
+			return err
+		}
+		mem, err = b.admit(ctx, yield.bytes, true)
+	}
+	return err
+}
+
+// admit waits for a turn, in order or, if first, before all others. The
+// reservation must be released.
+func (b *budget) admit(ctx context.Context, bytes int64, first bool) (*reservation, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
-	p := &place{turn: make(chan *reservation, 1)}
-	b.line = append(b.line, p)
+	p := &place{bytes: bytes, turn: make(chan *reservation, 1)}
+	if first {
+		b.line = slices.Insert(b.line, 0, p)
+	} else {
+		b.line = append(b.line, p)
+	}
 	b.settle()
-	if len(b.line) > b.maxLine && slices.Contains(b.line, p) {
+	if !first && len(b.line) > b.maxLine && slices.Contains(b.line, p) {
 		b.line = b.line[:len(b.line)-1]
 		b.refused[refusedBusy]++
 		running, waiting := b.slots, len(b.line)
@@ -104,12 +148,21 @@ func (b *budget) admit(ctx context.Context) (*reservation, error) {
 }
 
 // grow reserves more bytes, waiting for them until the query's context ends,
-// or gives some back if bytes is negative. The error is of kind ErrTooLarge
+// or gives some back if bytes is negative. The caller must not hold a lock that
+// another goroutine of the query waits for. The error is of kind ErrTooLarge
 // if there will never be as much, ErrBusy if the query gives up for others.
 func (r *reservation) grow(bytes int64) error {
+	if bytes == 0 {
+		return nil
+	}
 	b := r.b
 	b.mu.Lock()
 	w := &wait{bytes: bytes, done: make(chan error, 1)}
+	if ahead := min(bytes, r.ahead); ahead > 0 {
+		r.ahead -= ahead
+		bytes -= ahead
+		w.bytes = bytes
+	}
 	if bytes <= 0 {
 		r.bytes += bytes
 		b.used += bytes
@@ -134,8 +187,7 @@ func (r *reservation) grow(bytes int64) error {
 }
 
 // upTo sees to it that bytes are reserved for something that grows; held is
-// what it has. It asks for more than a little at a time.
-// Nobody may hold a lock that others of the query's goroutines wait for: they
+// what it has. It asks for more than a little at a time. Nobody may hold a lock that others of the query's goroutines wait for: they
 // would count as being at work.
 func (r *reservation) upTo(held *atomic.Int64, bytes int64) error {
 	for {
@@ -164,10 +216,15 @@ func (r *reservation) keep(bytes int64) error {
 	if err := r.grow(bytes); err != nil {
 		return err
 	}
+	r.keeps(bytes)
+	return nil
+}
+
+// keeps says that so much of what is reserved is the answer's.
+func (r *reservation) keeps(bytes int64) {
 	r.b.mu.Lock()
 	defer r.b.mu.Unlock()
 	r.kept += bytes
-	return nil
 }
 
 // answered gives back everything but the answer's memory, and the slot.
@@ -215,10 +272,11 @@ func (b *budget) settle() {
 		}
 		b.giveUp(victim, kind)
 	}
-	for len(b.line) > 0 && b.slots < b.running && (b.used+firstBytes <= b.total || len(b.holders) == 0) {
-		r := &reservation{b: b, slot: true, bytes: firstBytes}
+	for len(b.line) > 0 && b.slots < b.running && (b.used+b.line[0].bytes <= b.total || len(b.holders) == 0) {
+		n := b.line[0].bytes
+		r := &reservation{b: b, slot: true, bytes: n, ahead: n - firstBytes}
 		b.slots++
-		b.used += firstBytes
+		b.used += n
 		b.holders = append(b.holders, r)
 		b.line[0].turn <- r
 		b.line = slices.Delete(b.line, 0, 1)
@@ -263,14 +321,21 @@ func (b *budget) stuck() (victim *reservation, kind int) {
 
 // giveUp refuses what a query waits for.
 func (b *budget) giveUp(r *reservation, kind int) {
-	b.refused[kind]++
+	wanted := r.bytes
 	for _, w := range r.waits {
-		err := inquest.Errorf(inquest.ErrBusy, "other queries have the memory for queries, %d MiB, and wait for more of it too; try again after a pause", b.total>>20)
-		if kind == refusedLarge {
-			err = inquest.Errorf(inquest.ErrTooLarge, "the query needs more than %d MiB of memory, of %d MiB there are for all queries: "+
-				"ask for less time or fewer services, with a longer step or fewer labels, or give the collector more with -memory",
-				(r.bytes+w.bytes)>>20, b.total>>20)
-		}
+		wanted += w.bytes
+	}
+	var err error
+	if kind == refusedLarge {
+		b.refused[kind]++
+		err = inquest.Errorf(inquest.ErrTooLarge, "the query needs more than %d MiB of memory, of %d MiB there are for all queries: "+
+			"ask for less time or fewer services, with a longer step or fewer labels, or give the collector more with -memory",
+			(r.bytes+r.waits[0].bytes)>>20, b.total>>20)
+	} else {
+		err = errYield{inquest.Errorf(inquest.ErrBusy, "other queries take the %d MiB of memory there are for queries; try again after a pause", b.total>>20),
+			min(wanted, b.total)}
+	}
+	for _, w := range r.waits {
 		w.done <- err
 	}
 	// It has stopped waiting and is at work on its end.

@@ -143,27 +143,23 @@ func (e *Engine) ProfileByID(ctx context.Context, id string, w io.Writer) error 
 
 // stored is the body of one stored profile.
 func (e *Engine) stored(ctx context.Context, id string) (body []byte, err error) {
-	mem, err := e.budget.admit(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer mem.finish(ctx)
-	ctx = store.WithReserve(ctx, mem.grow)
-	v, section, row, err := e.store.Find(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	defer v.Close()
-	part := v.Parts[0]
-	all, err := part.Rows(ctx, section)
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]bool, len(all.Start))
-	rows[row] = true
-	err = part.Export(ctx, section, rows, func(p *profile.Profile) error {
-		body = p.Gzip()
-		return nil
+	err = e.budget.run(ctx, func(ctx context.Context, mem *reservation) error {
+		v, section, row, err := e.store.Find(ctx, id)
+		if err != nil {
+			return err
+		}
+		defer v.Close()
+		part := v.Parts[0]
+		all, err := part.Rows(ctx, section)
+		if err != nil {
+			return err
+		}
+		rows := make([]bool, len(all.Start))
+		rows[row] = true
+		return part.Export(ctx, section, rows, func(p *profile.Profile) error {
+			body = p.Gzip()
+			return mem.keep(int64(len(body)))
+		})
 	})
 	return body, err
 }

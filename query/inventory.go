@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -107,7 +106,6 @@ func (e *Engine) LabelNames(ctx context.Context, r Request) ([]string, error) {
 // Type may be empty: all types. Agg and Rate mean nothing here.
 func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit int) ([]string, error) {
 	values := make(map[string]bool)
-	var held atomic.Int64
 	var bytes int64
 	add := func(s *selection, v string) error {
 		if v == "" || values[v] {
@@ -115,7 +113,7 @@ func (e *Engine) LabelValues(ctx context.Context, r Request, name string, limit 
 		}
 		values[strings.Clone(v)] = true
 		bytes += 2*int64(len(v)) + listedBytes
-		return s.mem.upTo(&held, bytes)
+		return s.mem.upTo(&s.listed, bytes)
 	}
 	err := e.list(ctx, r, []string{name}, func(s *selection, u *unit) error {
 		for set := range u.used() {
@@ -152,12 +150,13 @@ func (e *Engine) list(ctx context.Context, r Request, by []string, f func(s *sel
 			}
 			u.part.Release(ctx)
 		}
+		s.mem.keeps(s.listed.Load())
 		return nil
 	})
 }
 
 // listedBytes is the memory of one value in a list, its text aside.
-const listedBytes = 96
+const listedBytes = 128
 
 // used yields the label sets that matched.
 func (u *unit) used() func(yield func(inquest.Labels) bool) {
@@ -183,17 +182,17 @@ type ServiceInfo struct {
 // are those of whole blocks that touch the window.
 func (e *Engine) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, error) {
 	services := make(map[string]*serviceSets)
+	var bytes int64
 	err := e.list(ctx, Request{Window: w}, []string{inquest.LabelInstance, inquest.LabelRelease}, func(s *selection, u *unit) error {
 		svc := services[u.part.Service]
 		if svc == nil {
-			if err := s.mem.keep(serviceBytes); err != nil {
-				return err
-			}
+			bytes += serviceBytes
 			svc = &serviceSets{map[string]bool{}, map[string]bool{}, 0}
 			services[u.part.Service] = svc
 		}
 		svc.add(u)
-		return s.mem.grow(listedBytes * int64(len(u.sets)))
+		bytes += listedBytes * int64(len(u.sets))
+		return s.mem.upTo(&s.listed, bytes)
 	})
 	if err != nil {
 		return nil, err

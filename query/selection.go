@@ -30,7 +30,8 @@ type selection struct {
 	view   *store.View
 	names  releases
 	units  []*unit
-	procs  int // processes are numbered below it
+	procs  int          // processes are numbered below it
+	listed atomic.Int64 // bytes reserved for what is listed
 	// focusSelf has rows with a focus count with what their functions hold
 	// themselves, rather than with all that passes through them.
 	focusSelf bool
@@ -74,8 +75,8 @@ type setMatch struct {
 // without a type selects profiles of every kind, whatever their columns.
 //
 // The store leaves out a block from the moment it finds it damaged. Then f is
-// called again with what is left, so it must not have effects before it
-// succeeds.
+// called again with what is left, and it is if the query gave up for others, so
+// it must not have effects before it succeeds.
 func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selection) error) error {
 	w, err := e.window(r.Window)
 	if err != nil {
@@ -85,24 +86,21 @@ func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selectio
 	if err != nil {
 		return err
 	}
-	mem, err := e.budget.admit(ctx)
-	if err != nil {
-		return err
-	}
-	defer mem.finish(ctx)
-	ctx = store.WithReserve(ctx, mem.grow)
-	known := -1 // damaged blocks when it was last tried
-	for {
-		s := &selection{e: e, mem: mem, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
-		next := s.try(ctx, r, n, f, known)
-		if s.view == nil || len(s.view.Damaged) <= known {
-			return cmp.Or(err, next)
+	return e.budget.run(ctx, func(ctx context.Context, mem *reservation) error {
+		var err error
+		known := -1 // damaged blocks when it was last tried
+		for {
+			s := &selection{e: e, mem: mem, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
+			next := s.try(ctx, r, n, f, known)
+			if s.view == nil || len(s.view.Damaged) <= known {
+				return cmp.Or(err, next)
+			}
+			if err = next; !errors.Is(err, inquest.ErrUnavailable) {
+				return err
+			}
+			known = len(s.view.Damaged)
 		}
-		if err = next; !errors.Is(err, inquest.ErrUnavailable) {
-			return err
-		}
-		known = len(s.view.Damaged)
-	}
+	})
 }
 
 // readType is read for what needs a type.

@@ -33,8 +33,9 @@ const (
 	viewSectionBytes = 512     // a section of it
 	directoryFactor  = 6       // a place is 12 bytes or more there and 48 here
 	readRowBytes     = 152     // a row, and what a query keeps for it; columns besides
-	labelSetBytes    = 512     // a label set of a head, as it is and resolved
-	metaFactor       = 16      // label sets, processes and forms, the sets also as rows name them
+	labelSetBytes    = 320     // a label set as rows name it, as it is and resolved
+	labelSetLeast    = 12      // bytes of one in its stream
+	metaFactor       = 3       // label sets, processes and forms
 	textFactor       = 3       // strings: their bytes, headers, and the stream itself
 	treeFactor       = 5       // ids of one or two bytes that become four
 	detailFactor     = 9       // mappings, locations, lines
@@ -78,12 +79,12 @@ func (p *partInfo) viewBytes() int64 {
 // reserveRows asks for the rows of a section.
 func (p *Part) reserveRows(ctx context.Context, sec *partSection) error {
 	n := int64(sec.n) * (readRowBytes + 8*int64(sec.cols))
-	if p.block == nil {
-		n += labelSetBytes * int64(len(p.tables.metaSets))
-	} else {
+	sets := int64(len(p.tables.metaSets))
+	if p.block != nil {
+		sets = p.raw(secMeta) / labelSetLeast
 		n += metaFactor * p.raw(secMeta)
 	}
-	return reserve(ctx, n)
+	return reserve(ctx, n+labelSetBytes*min(sets, int64(sec.n)))
 }
 
 // reserveLabelSets asks for the label sets of a section, as LabelSets returns
@@ -92,7 +93,7 @@ func (p *Part) reserveLabelSets(ctx context.Context) error {
 	if p.block == nil {
 		return reserve(ctx, labelSetBytes*int64(len(p.tables.metaSets)))
 	}
-	return reserve(ctx, (metaFactor+labelSetBytes/12)*p.raw(secMeta))
+	return reserve(ctx, (metaFactor+labelSetBytes/labelSetLeast)*p.raw(secMeta))
 }
 
 // reserveOnce asks for a piece of the part, unless it was asked for.

@@ -431,3 +431,39 @@ func Unpacked(data []byte) []byte {
 	}
 	return out
 }
+
+// RollupSizes is what the pieces of rollups take, in bytes.
+func RollupSizes(tb testing.TB, s *Store) map[string]int64 {
+	v := RollupView(tb, s)
+	defer v.Close()
+	out := map[string]int64{}
+	for _, p := range v.Parts {
+		where := "own "
+		if p.Service == "" {
+			where = "shared "
+		}
+		if err := p.load(loadedCore); err != nil {
+			tb.Fatal(err)
+		}
+		out[where+"nodes"] += int64(len(p.tables.funcUp))
+		for _, st := range p.dir.streams {
+			what := map[uint8]string{secNames: "names", secFuncTree: "tree", secFuncInfo: "info"}[st.id]
+			if what == "" {
+				what = "rest"
+			}
+			out[where+what] += int64(st.size)
+		}
+		for _, sec := range p.sections {
+			what := sec.info.Resolution.String()
+			if sec.digest {
+				what = "digests"
+			}
+			for _, g := range sec.groups {
+				for _, st := range g.streams {
+					out[where+what] += int64(st.size)
+				}
+			}
+		}
+	}
+	return out
+}

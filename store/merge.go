@@ -17,21 +17,21 @@ import (
 // serves several epochs is most of what is saved, and a long window reads fewer
 // of them.
 
-// When blocks are merged, and how much at once.
-const (
-	mergeDepth     = 8         // blocks that have a service, beyond which they do not wait any longer
-	mergeDueBytes  = 32 << 20  // of the blocks of one service, the same
-	mergeMaxSource = 32 << 20  // of a block: larger ones stay as they are
-	mergeStepBytes = 256 << 20 // of blocks merged in one step, which is what a crash costs
-)
+// mergeDepth is how many blocks may have the same service before they do not
+// wait for more.
+const mergeDepth = 8
 
-// Sizes of merged files. Sources of one service that are mergedOwnBytes or
-// more have a file of their own, up to about mergedFileBytes; others share one
-// that large. A store of 100 GB so has two to four thousand.
-const (
-	mergedOwnBytes  = 32 << 20
-	mergedFileBytes = 64 << 20
-)
+// mergeSizes say how much is merged and into what, in bytes.
+type mergeSizes struct {
+	source int64 // of a block from which on it stays as it is
+	due    int64 // of the blocks of one service, which then do not wait for more
+	step   int64 // of all blocks merged at once, which is what a crash costs
+	own    int64 // of the sources of a part from which on it has a file of its own
+	file   int64 // of the sources of a file
+}
+
+// Files are so large that a store of 100 GB has two to four thousand.
+var defaultMergeSizes = mergeSizes{source: 32 << 20, due: 32 << 20, step: 256 << 20, own: 32 << 20, file: 64 << 20}
 
 // mergeBlocks merges one batch of blocks, if one is due. Blocks whose profiles
 // are not in rollups yet wait, so that rollups are made of blocks of ended
@@ -81,7 +81,7 @@ func (s *Store) mergeBatch() []*block {
 	var shared []*block
 	for _, b := range s.blocks {
 		switch {
-		case b.info.level != levelHead || !b.info.rolled || b.info.size >= mergeMaxSource || damaged[b.info.id] || s.keeper.unmerged[b.info.id] || len(b.cuts) > 0:
+		case b.info.level != levelHead || !b.info.rolled || b.info.size >= s.o.merge.source || damaged[b.info.id] || s.keeper.unmerged[b.info.id] || len(b.cuts) > 0:
 		case b.info.first == b.info.last:
 			own[b.info.first] = append(own[b.info.first], b)
 		default:
@@ -120,17 +120,17 @@ func (s *Store) dueOwn(list []*block) []*block {
 	for _, b := range list {
 		bytes += b.info.size
 	}
-	if len(list) < mergeDepth && (bytes < mergeDueBytes || len(list) < 2) && !s.mergeOld(list) {
+	if len(list) < mergeDepth && (bytes < s.o.merge.due || len(list) < 2) && !s.mergeOld(list) {
 		return nil
 	}
-	return firstBytes(list)
+	return s.firstBytes(list)
 }
 
 // firstBytes is as many of the blocks as one step takes.
-func firstBytes(list []*block) []*block {
+func (s *Store) firstBytes(list []*block) []*block {
 	bytes := int64(0)
 	for i, b := range list {
-		if bytes += b.info.size; bytes > mergeStepBytes {
+		if bytes += b.info.size; bytes > s.o.merge.step && i > 1 {
 			return list[:i]
 		}
 	}
@@ -162,7 +162,7 @@ func (s *Store) dueShared(list []*block) []*block {
 		}
 		return strings.Compare(a.info.first, b.info.first)
 	})
-	list = firstBytes(list)
+	list = s.firstBytes(list)
 	slices.SortFunc(list, olderBlock)
 	return list
 }
@@ -209,7 +209,7 @@ func (s *Store) merge(ctx context.Context, batch []*block) (made []*blockInfo, e
 		return nil, err
 	}
 	m := newMerger(s)
-	for _, file := range mergeFiles(sources) {
+	for _, file := range mergeFiles(sources, &s.o.merge) {
 		info, err := s.putBlock(ctx, func(w io.Writer, id string, created int64) (*blockInfo, error) {
 			b, err := newBlockWriter(w, s.pk, id, created, levelMerged)
 			if err != nil {
@@ -276,7 +276,7 @@ func (d *partDirectory) bytes() int64 {
 
 // mergeFiles divides parts into files: each a list of parts to be, which are
 // lists of their sources.
-func mergeFiles(sources map[string][]*mergeSource) (files [][][]*mergeSource) {
+func mergeFiles(sources map[string][]*mergeSource, sizes *mergeSizes) (files [][][]*mergeSource) {
 	var shared [][]*mergeSource
 	bytes := int64(0)
 	services := make([]string, 0, len(sources))
@@ -287,14 +287,14 @@ func mergeFiles(sources map[string][]*mergeSource) (files [][][]*mergeSource) {
 	for _, service := range services {
 		for list := sources[service]; len(list) > 0; {
 			n, size := 1, list[0].size
-			for n < len(list) && size+list[n].size <= mergedFileBytes {
+			for n < len(list) && size+list[n].size <= sizes.file {
 				size += list[n].size
 				n++
 			}
-			if size >= mergedOwnBytes {
+			if size >= sizes.own {
 				files = append(files, [][]*mergeSource{list[:n]})
 			} else {
-				if bytes+size > mergedFileBytes {
+				if bytes+size > sizes.file && len(shared) > 0 {
 					files = append(files, shared)
 					shared, bytes = nil, 0
 				}

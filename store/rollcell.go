@@ -23,6 +23,18 @@ type cellInfo struct {
 	samples   int64
 	truncated uint32
 	processes []uint32 // ascending
+	hold      int64    // ns; the row has it
+	flags     uint8    // FlagTruncated; the row has it
+}
+
+// addInfo adds what is known of the profiles of a row.
+func (c *cellInfo) addInfo(i *cellInfo, hold int64, flags uint8) {
+	c.profiles += i.profiles
+	c.observed += i.observed
+	c.samples += i.samples
+	c.truncated += i.truncated
+	c.hold += hold
+	c.flags |= flags & FlagTruncated
 }
 
 // cell adds up profiles, or rows of rollups, in memory.
@@ -36,8 +48,6 @@ type cell struct {
 	marks  bitset  // nodes that may have values
 	totals []int64 // by column
 	procs  bitset  // processes
-	hold   int64   // ns
-	flags  uint8
 	cellInfo
 }
 
@@ -78,16 +88,6 @@ func (c *cell) fit(d *rollDict) {
 	c.vals = c.vals[:n]
 	c.marks.fit(len(d.funcUp))
 	c.procs.fit(len(d.processes))
-}
-
-// addInfo adds what is known of the profiles of a row.
-func (c *cell) addInfo(i *cellInfo, hold int64, flags uint8) {
-	c.profiles += i.profiles
-	c.observed += i.observed
-	c.samples += i.samples
-	c.truncated += i.truncated
-	c.hold += hold
-	c.flags |= flags & FlagTruncated
 }
 
 // addCell adds another cell of the same layout.

@@ -25,8 +25,6 @@ type procCell struct {
 	procKey
 	cellInfo
 	end      int64
-	hold     int64
-	flags    uint8
 	totals   []int64
 	node     []uint32
 	vals     [][]int64 // [digested column][entry]

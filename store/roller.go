@@ -34,8 +34,11 @@ type roller struct {
 	shape  shape
 	column columnReader
 	vals   [][]int64 // [column][sample]
-	held   [][]int64
-	group  rawGroup
+	held   [][]int64 // [column][sample]: value × hold of instants
+	row    []uint32  // by sample
+	node   []uint32  // by sample
+	cells  []*cell   // by row; nil: nowhere
+	byRow  byRow
 }
 
 func newRoller(w *rollWriter, service string, keep rollKeep) *roller {

@@ -141,11 +141,11 @@ func (m *rollMerger) addCells(p *Part, sec *partSection, g *group, layout int, r
 	if err := m.readGroup(p, g, sec.cols); err != nil {
 		return p.damaged(err)
 	}
+	m.place(m.series)
 	pool := m.pools[sec.info.Resolution]
 	for from := 0; from < len(rows); {
-		cells := resize(m.group.cells, len(rows))
-		clear(cells)
-		m.group.cells = cells
+		m.cells = resize(m.cells, len(rows))
+		clear(m.cells)
 		m.pin++
 		i := from
 		for ; i < len(rows); i++ {
@@ -161,7 +161,7 @@ func (m *rollMerger) addCells(p *Part, sec *partSection, g *group, layout int, r
 			if c == nil {
 				break
 			}
-			cells[i] = c
+			m.cells[i] = c
 			c.addInfo(row.cell, row.hold, row.flags)
 			for _, proc := range row.cell.processes {
 				c.procs.add(m.procs[proc])
@@ -171,9 +171,9 @@ func (m *rollMerger) addCells(p *Part, sec *partSection, g *group, layout int, r
 			}
 		}
 		for c := range sec.cols {
-			m.addColumn(m.vals[c], m.series, c)
+			m.addColumn(m.vals[c], c)
 		}
-		m.markCells(m.series)
+		m.markCells()
 		from = i
 	}
 	return nil
@@ -203,15 +203,9 @@ func (m *rollMerger) addDigests(p *Part, g *group, l *rollLayout, rows []row) er
 			have.digest = addDigest(have.digest, d)
 			m.entries += len(have.name)
 		}
-		c := have.procCell
-		c.profiles += row.cell.profiles
-		c.observed += row.cell.observed
-		c.cellInfo.samples += row.cell.samples
-		c.truncated += row.cell.truncated
-		c.hold += row.hold
-		c.flags |= row.flags & FlagTruncated
+		have.addInfo(row.cell, row.hold, row.flags)
 		for k, v := range row.totals {
-			c.totals[k] += v
+			have.totals[k] += v
 		}
 	}
 	if m.entries > maxOpenEntries {

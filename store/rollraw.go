@@ -84,6 +84,7 @@ func (r *roller) readRows(p *Part) (*rawPart, error) {
 		sec := &p.sections[i]
 		l := newRollLayout(sec.info.Kind, sec.types)
 		rs := rawSection{layout: l, index: r.layout(l), types: sec.types, kind: sec.info.Kind, groups: sec.groups}
+		rs.rows = make([]rawRow, 0, sec.n)
 		for _, g := range sec.groups {
 			rows, err := p.groupRows(g, sec.cols)
 			if err != nil {
@@ -233,20 +234,13 @@ func (r *roller) readGroup(p *Part, g *group, cols int) error {
 	return nil
 }
 
-// rawGroup is where the samples of a group go.
-type rawGroup struct {
-	cells  []*cell     // by row; nil: nowhere
-	procs  []*procCell // by row; nil: nowhere
-	factor []heldFactor
-	node   []uint32 // by sample of one process after the other
-}
-
 // addGroup adds the rows of the unpacked group that start in the day.
 func (r *roller) addGroup(s *rawSection, rows []rawRow, series []uint32, day Span) error {
+	r.place(series)
 	for c := range s.types {
 		r.holdColumn(s.layout, c, rows)
 	}
-	if err := r.addDigests(s, rows, series, day); err != nil {
+	if err := r.addDigests(s, rows, day); err != nil {
 		return err
 	}
 	for from := 0; from < len(rows); {
@@ -255,24 +249,48 @@ func (r *roller) addGroup(s *rawSection, rows []rawRow, series []uint32, day Spa
 			return err
 		}
 		for c := range s.types {
-			r.addColumn(r.vals[c], series, s.layout.column[c])
+			r.addColumn(r.vals[c], s.layout.column[c])
 			if s.layout.held[c] != 0 {
-				r.addColumn(r.held[c], series, s.layout.column[c]+1)
+				r.addColumn(r.held[c], s.layout.column[c]+1)
 				r.addHeldTotals(r.held[c], s.layout.column[c]+1)
 			}
 		}
-		r.markCells(series)
+		r.markCells()
 		from = until
 	}
 	return nil
 }
 
+// place finds row and node of every sample of the unpacked group.
+func (r *roller) place(series []uint32) {
+	s := &r.shape
+	r.row, r.node = resize(r.row, s.n), resize(r.node, s.n)
+	if !s.dense() {
+		k := uint32(0)
+		for row, end := range s.ends {
+			for ; k < end; k++ {
+				r.row[k], r.node[k] = uint32(row), series[s.ids[k]]
+			}
+		}
+		return
+	}
+	k := 0
+	for i, id := range s.ids {
+		node := series[id]
+		for b, x := range s.bits[i*s.width : (i+1)*s.width] {
+			for ; x != 0; x &= x - 1 {
+				r.row[k], r.node[k] = uint32(b*8+bits.TrailingZeros8(x)), node
+				k++
+			}
+		}
+	}
+}
+
 // openCells opens the cells of rows from number from on, as far as there is
 // room for them, and adds to them what is known of the rows.
 func (r *roller) openCells(s *rawSection, rows []rawRow, from int, day Span) (until int, err error) {
-	g := &r.group
-	g.cells = resize(g.cells, len(rows))
-	clear(g.cells)
+	r.cells = resize(r.cells, len(rows))
+	clear(r.cells)
 	r.pin++
 	pool := r.pools[FiveMinutes]
 	for i := from; i < len(rows); i++ {
@@ -288,7 +306,7 @@ func (r *roller) openCells(s *rawSection, rows []rawRow, from int, day Span) (un
 		if c == nil {
 			return i, nil
 		}
-		g.cells[i] = c
+		r.cells[i] = c
 		info := row.info()
 		c.addInfo(&info, row.hold, row.flags)
 		c.procs.add(row.proc)
@@ -357,118 +375,140 @@ func (r *roller) holdColumn(l *rollLayout, c int, rows []rawRow) {
 	if l.held[c] == 0 {
 		return
 	}
-	g := &r.group
-	g.factor = g.factor[:0]
+	factors := make([]heldFactor, len(rows))
 	for i := range rows {
-		g.factor = append(g.factor, newHeldFactor(rows[i].hold, l.held[c]))
+		factors[i] = newHeldFactor(rows[i].hold, l.held[c])
 	}
 	r.held[c] = resize(r.held[c], len(r.vals[c]))
-	vals, held := r.vals[c], r.held[c]
-	r.shape.each(func(k, row int, _ uint32) { held[k] = g.factor[row].times(vals[k]) })
+	held, row := r.held[c], r.row
+	for k, v := range r.vals[c] {
+		held[k] = factors[row[k]].times(v)
+	}
 }
 
 // addColumn adds values to a column of the cells of their rows. In dense
 // groups the rows of a series follow each other, and most belong to one cell.
-func (r *roller) addColumn(vals []int64, series []uint32, col int) {
-	s, cells := &r.shape, r.group.cells
-	if !s.dense() {
-		from := uint32(0)
-		for row, end := range s.ends {
-			if c := cells[row]; c != nil {
-				for k := from; k < end; k++ {
-					c.vals[int(series[s.ids[k]])*c.cols+col] += vals[k]
-				}
+func (r *roller) addColumn(vals []int64, col int) {
+	var at *cell
+	last, sum := uint32(0), int64(0)
+	row, cells := r.row, r.cells
+	for k, node := range r.node {
+		c := cells[row[k]]
+		if c != at || node != last {
+			if at != nil {
+				at.vals[int(last)*at.cols+col] += sum
 			}
-			from = end
+			at, last, sum = c, node, 0
 		}
-		return
+		sum += vals[k]
 	}
-	k := 0
-	for i, id := range s.ids {
-		node := int(series[id])
-		var at *cell
-		sum := int64(0)
-		for b, x := range s.bits[i*s.width : (i+1)*s.width] {
-			for ; x != 0; x &= x - 1 {
-				c, v := cells[b*8+bits.TrailingZeros8(x)], vals[k]
-				k++
-				if c != at {
-					if at != nil {
-						at.vals[node*at.cols+col] += sum
-					}
-					at, sum = c, 0
-				}
-				sum += v
-			}
-		}
-		if at != nil {
-			at.vals[node*at.cols+col] += sum
-		}
+	if at != nil {
+		at.vals[int(last)*at.cols+col] += sum
 	}
 }
 
 func (r *roller) addHeldTotals(held []int64, col int) {
-	cells := r.group.cells
-	r.shape.each(func(k, row int, _ uint32) {
-		if c := cells[row]; c != nil {
-			c.totals[col] += held[k]
+	totals := make([]int64, len(r.cells))
+	for k, row := range r.row {
+		totals[row] += held[k]
+	}
+	for row, c := range r.cells {
+		if c != nil {
+			c.totals[col] += totals[row]
 		}
-	})
+	}
 }
 
 // markCells marks the nodes that were added to.
-func (r *roller) markCells(series []uint32) {
-	cells := r.group.cells
-	r.shape.each(func(_, row int, id uint32) {
-		if c := cells[row]; c != nil {
-			c.marks.add(series[id])
+func (r *roller) markCells() {
+	var at *cell
+	last := uint32(0)
+	for k, node := range r.node {
+		if c := r.cells[r.row[k]]; c != at || node != last {
+			if c != nil {
+				c.marks.add(node)
+			}
+			at, last = c, node
 		}
-	})
+	}
+}
+
+// byRow is the digested columns of a group, row after row.
+type byRow struct {
+	ends []uint32
+	node []uint32
+	vals [][]int64
+}
+
+// sort fills b with nodes and some columns.
+func (b *byRow) sort(rows int, row, node []uint32, cols [][]int64) {
+	b.ends = resize(b.ends, rows+1)
+	clear(b.ends)
+	for _, r := range row {
+		b.ends[r+1]++
+	}
+	for i := range rows {
+		b.ends[i+1] += b.ends[i]
+	}
+	b.node = resize(b.node, len(node))
+	for len(b.vals) < len(cols) {
+		b.vals = append(b.vals, nil)
+	}
+	for i := range cols {
+		b.vals[i] = resize(b.vals[i], len(node))
+	}
+	at := b.ends[:rows] // they are starts, and become ends
+	switch len(cols) {
+	case 1:
+		v0, c0 := b.vals[0], cols[0]
+		for k, r := range row {
+			i := at[r]
+			at[r]++
+			b.node[i], v0[i] = node[k], c0[k]
+		}
+	default:
+		for k, r := range row {
+			i := at[r]
+			at[r]++
+			b.node[i] = node[k]
+			for c := range cols {
+				b.vals[c][i] = cols[c][k]
+			}
+		}
+	}
 }
 
 // addDigests collects the samples of the rows for their processes' digests.
-func (r *roller) addDigests(s *rawSection, rows []rawRow, series []uint32, day Span) error {
-	g := &r.group
-	g.procs = resize(g.procs, len(rows))
-	clear(g.procs)
+func (r *roller) addDigests(s *rawSection, rows []rawRow, day Span) error {
+	var cols [][]int64
+	for _, t := range s.layout.digest {
+		if s.layout.held[t] != 0 {
+			cols = append(cols, r.held[t])
+		} else {
+			cols = append(cols, r.vals[t])
+		}
+	}
+	r.byRow.sort(len(rows), r.row, r.node, cols)
 	length := int64(FiveMinutes.Duration())
+	from := uint32(0)
 	for i := range rows {
 		row := &rows[i]
-		if !day.Contains(row.start) {
-			continue
-		}
-		c := r.procs.get(procKey{s.index, row.digest, row.proc, floorTo(row.start, length)}, length, len(s.layout.digest))
-		g.procs[i] = c
-		c.profiles++
-		c.observed += row.end - row.start
-		c.samples += int64(row.samples)
-		c.hold += row.hold
-		if row.flags&FlagTruncated != 0 {
-			c.truncated++
-			c.flags |= FlagTruncated
-		}
-	}
-	r.shape.each(func(_, row int, id uint32) {
-		if c := g.procs[row]; c != nil {
-			c.node = append(c.node, series[id])
-		}
-	})
-	for i, t := range s.layout.digest {
-		vals := r.vals[t]
-		if s.layout.held[t] != 0 {
-			vals = r.held[t]
-		}
-		r.shape.each(func(k, row int, _ uint32) {
-			if c := g.procs[row]; c != nil {
-				c.vals[i] = append(c.vals[i], vals[k])
-				c.totals[i] += vals[k]
+		to := r.byRow.ends[i]
+		if day.Contains(row.start) {
+			c := r.procs.get(procKey{s.index, row.digest, row.proc, floorTo(row.start, length)}, length, len(cols))
+			info := row.info()
+			c.addInfo(&info, row.hold, row.flags)
+			c.node = append(c.node, r.byRow.node[from:to]...)
+			for col := range cols {
+				vals := r.byRow.vals[col][from:to]
+				c.vals[col] = append(c.vals[col], vals...)
+				for _, v := range vals {
+					c.totals[col] += v
+				}
 			}
-		})
-	}
-	for i, c := range g.procs {
-		if c != nil {
-			r.procs.fit(c, int(rows[i].samples))
+			r.procs.fit(c, int(to-from))
 		}
+		from = to
 	}
 	return r.procs.trim()
 }

@@ -62,7 +62,8 @@ type Options struct {
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
 
-	files fileOps // tests put one in that fails
+	files fileOps    // tests put one in that fails
+	merge mergeSizes // tests make them small
 }
 
 func (o *Options) setDefaults() {
@@ -85,6 +86,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MergeAge, 4*time.Hour)
 	setDefault(&o.MergeBytes, 64<<20)
 	setDefault(&o.KeeperBytesPerSecond, 32<<20)
+	if o.merge == (mergeSizes{}) {
+		o.merge = defaultMergeSizes
+	}
 	if o.files == nil {
 		o.files = osFiles{}
 	}
