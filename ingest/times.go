@@ -44,6 +44,9 @@ func (in *Ingest) times(p *Push, kind inquest.Kind, prof *profile.Profile) (span
 	case s.start.Before(now.Add(-kept)):
 		return s, inquest.Errorf(inquest.ErrInvalid, "the profile is too old: it starts at %s, it is %s now, and profiles are kept for %v",
 			s.start.Format(layout), now.Format(layout), kept)
+	case in.o.Store.Hides(p.Service, kind, s.start):
+		return s, inquest.Errorf(inquest.ErrInvalid, "the profile is too old: it starts at %s, and what began then was deleted, for its age or for want of space",
+			s.start.Format(layout))
 	case s.end.After(now.Add(maxAhead)):
 		return s, inquest.Errorf(inquest.ErrInvalid, "the profile is of the future: it is of %s to %s, it is %s now, and clocks may be ahead by %v at most (a header %s corrects that)",
 			s.start.Format(layout), s.end.Format(layout), now.Format(layout), maxAhead, inquest.HeaderSentAt)

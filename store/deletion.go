@@ -404,21 +404,19 @@ func (s *Store) mayShareCut(w Span) bool {
 // a stretch from rollups, profiles that stay count instead.
 func (x *hiding) visible(p *plan, spans []Span, b viewBlock, pi *partInfo, si *sectionInfo) []Span {
 	waiting := b.info.level != levelRollup && !b.rolled
-	if spans != nil {
-		for i := range b.cuts {
-			if c := &b.cuts[i]; c.of(pi.service) {
-				switch {
-				case b.info.level == levelRollup:
-					spans = without(spans, c.wide[si.resolution])
-				case b.rolled && x.rollups:
-					spans = with(spans, Span{max(c.again.From, p.whole.From), min(c.again.Until, p.whole.Until)})
-				}
+	for i := range b.cuts {
+		if c := &b.cuts[i]; c.of(pi.service) {
+			switch {
+			case b.info.level == levelRollup:
+				spans = without(spans, c.wide[si.resolution])
+			case b.rolled && x.rollups:
+				spans = with(spans, Span{max(c.again.From, p.whole.From), min(c.again.Until, p.whole.Until)})
 			}
 		}
-		for i := range b.cuts {
-			if c := &b.cuts[i]; c.of(pi.service) && b.info.level != levelRollup {
-				spans = without(spans, c.window)
-			}
+	}
+	for i := range b.cuts {
+		if c := &b.cuts[i]; c.of(pi.service) && b.info.level != levelRollup {
+			spans = without(spans, c.window)
 		}
 	}
 	return after(spans, x.since(pi.service, si.kind, si.resolution, waiting))

@@ -110,6 +110,12 @@ func (s *Store) RawAge(service string, kind inquest.Kind) time.Duration {
 	return s.reach.Load().Policy.ages(service, kind)[Raw]
 }
 
+// Hides says whether a profile that is stored now would not be seen, as all that
+// began then was hidden before, under a policy that kept less.
+func (s *Store) Hides(service string, kind inquest.Kind, start time.Time) bool {
+	return boundNanos(start, minTime) < s.reach.Load().before(service, kind)[Raw]
+}
+
 // matchPattern says whether a pattern of * and ? takes a name. A pattern takes
 // itself.
 func matchPattern(pattern, name string) bool {

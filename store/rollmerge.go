@@ -7,7 +7,7 @@ import (
 
 // rollRolled makes the part of a service from parts of it in other rollups:
 // rows of one cell are added up. Rows that drop takes are left out, if it is not
-// nil, and what only they use.
+// nil.
 func (w *rollWriter) rollRolled(ctx context.Context, service string, parts []*Part, keep rollKeep, drop func(Resolution, int64) bool) error {
 	r := newRoller(w, service, keep)
 	m := rollMerger{roller: r, drop: drop, open: map[procKey]*openDigest{}}
@@ -30,7 +30,6 @@ func (w *rollWriter) rollRolled(ctx context.Context, service string, parts []*Pa
 type rollMerger struct {
 	*roller
 	drop                      func(Resolution, int64) bool
-	use                       *rollUse // of the part at hand; nil: everything
 	name, series, sets, procs []uint32 // of the part at hand: what its own are in the roller
 	digests                   digestReader
 	open                      map[procKey]*openDigest
@@ -47,7 +46,7 @@ type openDigest struct {
 const maxOpenEntries = 1 << 19
 
 func (m *rollMerger) part(ctx context.Context, p *Part) error {
-	name, node, err := m.merged(p)
+	name, node, err := m.readCore(p)
 	if err == nil {
 		err = m.readMeta(p, name)
 	}
@@ -89,18 +88,6 @@ func (m *rollMerger) part(ctx context.Context, p *Part) error {
 	return nil
 }
 
-// merged reads the function-level tree into the roller's.
-func (m *rollMerger) merged(p *Part) (name, node []uint32, err error) {
-	if m.drop == nil {
-		return m.readCore(p)
-	}
-	if m.use, err = m.uses(p, m.drop); err != nil {
-		return nil, nil, err
-	}
-	name, node = m.dict.mergeUsed(&p.tables, m.use)
-	return name, node, nil
-}
-
 // readMeta reads labels, processes, and where functions are.
 func (m *rollMerger) readMeta(p *Part, name []uint32) error {
 	raw, err := p.partStream(secMeta)
@@ -115,22 +102,14 @@ func (m *rollMerger) readMeta(p *Part, name []uint32) error {
 		return err
 	}
 	for i, n := range name {
-		if m.use == nil || m.use.names[i] {
-			m.dict.setInfo(n, info[i])
-		}
+		m.dict.setInfo(n, info[i])
 	}
 	t := &p.tables
 	m.sets, m.procs = resize(m.sets, len(t.metaSets)), resize(m.procs, len(t.processes))
 	for i := range t.metaSets {
-		if m.sets[i] = 0; m.use != nil && !m.use.sets[i] {
-			continue
-		}
 		m.sets[i] = m.dict.setOf(t.profileLabels(uint32(i)), func(string) bool { return true })
 	}
 	for i, s := range t.processes {
-		if m.procs[i] = 0; m.use != nil && !m.use.procs[i] {
-			continue
-		}
 		m.procs[i] = m.dict.processOf(t.metaText[s])
 	}
 	return nil

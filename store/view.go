@@ -102,7 +102,7 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 		}
 	}
 	for _, b := range s.index.overlapping(p.whole.From, p.whole.Until-1) {
-		if sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) && p.mayTouch(b.info) {
+		if sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) && (len(b.cuts) > 0 || p.mayTouch(b.info)) {
 			b.acquire()
 			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled, b.cuts})
 		}
