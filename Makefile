@@ -2,6 +2,7 @@
 
 GO ?= go
 FUZZTIME ?= 10s
+BENCHFLAGS ?= -profiles 20000
 
 .PHONY: build test lint bench fuzz
 
@@ -18,7 +19,7 @@ lint:
 
 bench:
 	$(GO) test -run '^$$' -bench . ./...
-	$(GO) run ./internal/bench
+	$(GO) run ./internal/bench $(BENCHFLAGS)
 
 fuzz:
 	.ci/fuzz $(FUZZTIME)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +28,7 @@ type keeper struct {
 
 	mu     sync.Mutex
 	waits  []chan error // answered when nothing is left to do
+	served []chan error // those of waits that the work under way is for
 	wake   chan struct{}
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -78,7 +78,6 @@ func (k *keeper) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			k.answer(math.MaxInt, errClosed())
 			return
 		case <-k.wake:
 		case <-tick.C:
@@ -101,10 +100,10 @@ func (s *Store) settled() bool {
 
 // work does all there is to do.
 func (k *keeper) work(ctx context.Context) {
-	k.mu.Lock()
-	n := len(k.waits) // who comes later waits for the next time
-	k.mu.Unlock()
 	var errs []error
+	k.mu.Lock()
+	k.served, k.waits = k.waits, nil
+	k.mu.Unlock()
 	for _, j := range k.jobs {
 		if err := k.do(ctx, j); err != nil && ctx.Err() == nil {
 			k.s.o.Logger.Warn("background job put off", "job", j.name, inquest.LogErr, err)
@@ -112,7 +111,7 @@ func (k *keeper) work(ctx context.Context) {
 		}
 	}
 	if ctx.Err() == nil {
-		k.answer(n, errors.Join(errs...))
+		k.answer(errors.Join(errs...))
 	}
 }
 
@@ -164,16 +163,20 @@ func (k *keeper) pace(ctx context.Context, bytes int) error {
 func (k *keeper) hurried() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.waits) > 0
+	return len(k.waits)+len(k.served) > 0
 }
 
-// answer tells the first n that wait, or all there are.
-func (k *keeper) answer(n int, err error) {
+// answer tells those who wait for the work that ends now. Those who came while
+// it was done wait for all of it to be done again.
+func (k *keeper) answer(err error) {
 	k.mu.Lock()
-	waits := k.waits[:min(n, len(k.waits))]
-	k.waits = slices.Clone(k.waits[len(waits):])
+	served := k.served
+	k.served = nil
+	if len(k.waits) > 0 {
+		k.poke()
+	}
 	k.mu.Unlock()
-	for _, w := range waits {
+	for _, w := range served {
 		w <- err
 	}
 }

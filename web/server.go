@@ -43,6 +43,7 @@ type Options struct {
 
 	MaxBodyBytes    int64         // one received body; default 32 MiB
 	BodyMemoryBytes int64         // all bodies being received together; default 128 MiB
+	MaxConnections  int           // open at once, more wait to be accepted; default 16,384
 	BodyTimeout     time.Duration // to receive one body; default 1 min
 	QueryTimeout    time.Duration // one query; default 1 min
 }
@@ -68,6 +69,9 @@ func (o Options) withDefaults() Options {
 		o.BodyMemoryBytes = 128 << 20
 	}
 	o.BodyMemoryBytes = max(o.BodyMemoryBytes, o.MaxBodyBytes)
+	if o.MaxConnections <= 0 {
+		o.MaxConnections = 16 << 10
+	}
 	if o.BodyTimeout <= 0 {
 		o.BodyTimeout = time.Minute
 	}
@@ -145,6 +149,7 @@ func (s *Server) Start(ln net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	ln = newConnections(ln, s.o.MaxConnections, s.log)
 	serve := func() error { return srv.Serve(ln) }
 	if s.certs != nil {
 		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certs.get}

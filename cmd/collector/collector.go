@@ -176,6 +176,7 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 		QueryTimeout: c.o.QueryTimeout,
 
 		BodyMemoryBytes: b.bodies,
+		MaxConnections:  b.connections,
 	})
 	if err != nil {
 		return usage(err)

@@ -20,7 +20,7 @@ const leastMemory = 128 << 20
 //
 //	total      what -memory says
 //	outside    not of Go's heap: pages of the program itself and of the mapped
-//	           catalog, stacks of threads; a sixteenth, 24 MiB at least
+//	           catalog, stacks of threads; a sixteenth, 32 MiB at least
 //	soft       total − outside: the soft limit of the Go runtime
 //	garbage    a fifth of soft: what is not in use and not collected yet.
 //	           Without it the collector of garbage would run all the time
@@ -42,6 +42,8 @@ type budget struct {
 	decoders  int   // bodies decoded at once
 	rawBytes  int64 // largest body, unpacked
 	bodyBytes int64 // largest body, as received
+
+	connections int // open at once; they are of the fixed part
 }
 
 // shares of what is left, in percent.
@@ -56,13 +58,17 @@ const (
 	shareBlocks   = 6
 )
 
+// connectionShare is the budget that goes with one connection, which takes some
+// 20 KiB of it while nothing is asked.
+const connectionShare = 256 << 10
+
 // A decoder at work holds the unpacked body and twice as much in columns; see
 // ingest.Options.Limits.
 const decoderFactor = 3
 
 // Bounds of the largest body unpacked.
 const (
-	leastRawBytes = 3 << 20
+	leastRawBytes = 5 << 19
 	mostRawBytes  = 64 << 20
 )
 
@@ -73,7 +79,7 @@ func divide(total, maxBody int64, processors int) (*budget, error) {
 		return nil, settings.Errorf("-memory %d MiB is too little: a collector needs %d MiB", total>>20, leastMemory>>20)
 	}
 	b := &budget{total: total}
-	b.soft = total - min(max(total/16, 24<<20), 512<<20)
+	b.soft = total - min(max(total/16, 32<<20), 512<<20)
 	fixed := 16<<20 + b.soft/64
 	left := b.soft/5*4 - fixed
 	share := func(percent int64) int64 { return left / 100 * percent }
@@ -84,6 +90,7 @@ func divide(total, maxBody int64, processors int) (*budget, error) {
 	// there are processors where there is room.
 	b.rawBytes = min(max(b.decoding/decoderFactor/2, leastRawBytes), mostRawBytes)
 	b.decoders = int(min(max(b.decoding/decoderFactor/b.rawBytes, 1), int64(processors)))
+	b.connections = int(total / connectionShare)
 	b.bodyBytes = min(maxBody, b.rawBytes, b.bodies)
 	return b, nil
 }

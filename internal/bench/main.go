@@ -1,8 +1,9 @@
 // Command bench measures a collector end to end on a fleet made from the
 // corpus and prints what it costs, as ratios against baselines measured in
 // the same run: gunzip of the same bodies, and google/pprof's Parse and Merge
-// of the same profiles. It starts the collector it measures as a process of
-// its own, on loopback with an empty data directory.
+// of the CPU profiles of one service. It starts the collectors it measures as
+// processes of their own, on loopback with an empty data directory, and sends
+// and asks as `inquest load` does.
 package main
 
 import (
@@ -15,38 +16,21 @@ import (
 	"os/signal"
 	"time"
 
-	"golang.org/x/term"
+	"github.com/goinquest/inquest/internal/load"
 )
 
 // options of one run.
 type options struct {
 	profiles  int
-	writers   int
 	services  int
 	collector string
-	data      string
-	keepHeap  bool
+	args      string // of the collector, separated by spaces
+	dir       string
+	workload  string
+	settle    time.Duration
 	asJSON    bool
-}
-
-// result is what one run measured.
-type result struct {
-	Profiles         int     `json:"profiles"`
-	BodyBytes        float64 `json:"mean_body_bytes"`
-	PerSecond        float64 `json:"profiles_per_second"`
-	P50Millis        float64 `json:"ack_p50_ms"`
-	P99Millis        float64 `json:"ack_p99_ms"`
-	CPUMillis        float64 `json:"collector_cpu_ms_per_profile"`
-	GunzipMillis     float64 `json:"gunzip_cpu_ms_per_profile"`
-	CPURatio         float64 `json:"cpu_ratio_to_gunzip"`
-	PeakRSS          int64   `json:"peak_rss_bytes"`
-	RawBytes         float64 `json:"stored_bytes_per_profile"`
-	FlameProfiles    int64   `json:"flame_profiles"`
-	FlameMillis      float64 `json:"flame_ms"`
-	FlameBlockMillis float64 `json:"flame_from_blocks_ms"`
-	PprofMillis      float64 `json:"pprof_merge_ms"`
-	FlameRatio       float64 `json:"pprof_ratio_to_flame"`
-	FlameEqual       bool    `json:"flame_total_equals_pprof"`
+	progress  *load.Progress
+	log       io.Writer // what the collectors write
 }
 
 func main() {
@@ -59,16 +43,16 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var o options
+	o := options{log: stderr, progress: load.NewProgress(stderr)}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.IntVar(&o.profiles, "profiles", 20_000, "profiles to send")
-	fs.IntVar(&o.writers, "writers", 64, "connections that send one profile after another")
-	fs.IntVar(&o.services, "services", 10, "services that send, four instances each")
+	fs.IntVar(&o.profiles, "profiles", 20_000, "profiles to send, of each workload")
+	fs.IntVar(&o.services, "services", 10, "services that send, four instances each; the tenth is the one asked about")
+	fs.StringVar(&o.workload, "workload", "both", "standard, novelty or both")
 	fs.StringVar(&o.collector, "collector", "", "collector binary to measure (default: build ./cmd/collector)")
-	fs.StringVar(&o.data, "data", "", "data directory to use and keep (default: a temporary one)")
-	fs.BoolVar(&o.keepHeap, "keep-heap", false, "leave heap values as real programs have them")
-	fs.BoolVar(&o.asJSON, "json", false, "print the result as JSON")
+	fs.StringVar(&o.args, "args", "", "further flags of the collector, as in -args '-memory 256MiB'")
+	fs.DurationVar(&o.settle, "settle", 2*time.Minute, "longest wait until all blocks are merged and rolled up")
+	fs.BoolVar(&o.asJSON, "json", false, "print the results as JSON")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -77,50 +61,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-
-	res, err := measure(ctx, o, dir, stderr)
+	o.dir = dir
+	results, err := measure(ctx, o)
+	o.progress.Done()
 	if err != nil {
 		return err
 	}
 	if o.asJSON {
-		return json.NewEncoder(stdout).Encode(res)
+		return json.NewEncoder(stdout).Encode(results)
 	}
-	return res.print(stdout)
-}
-
-func (r *result) print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, `
-%d profiles, %.1f KB each as sent
-  accepted         %8.0f /s      acknowledged after fsync, p50 %.1f ms, p99 %.1f ms
-  collector CPU    %8.3f ms/profile = %.2f × gunzip of the same bodies (%.3f ms)
-  peak RSS         %8.0f MiB
-  stored           %8.0f B/profile in blocks
-  flame graph      %8.1f ms from the head, %.1f ms from blocks, over %d CPU profiles
-  google/pprof     %8.0f ms for Parse + Merge of the same bodies = %.0f × (totals equal: %v)
-`, r.Profiles, r.BodyBytes/1000, r.PerSecond, r.P50Millis, r.P99Millis, r.CPUMillis, r.CPURatio, r.GunzipMillis,
-		float64(r.PeakRSS)/(1<<20), r.RawBytes, r.FlameMillis, r.FlameBlockMillis, r.FlameProfiles, r.PprofMillis, r.FlameRatio, r.FlameEqual)
-	return err
-}
-
-// progress prints how far a step is: on a terminal in one line that is
-// overwritten, elsewhere only when the step is done.
-type progress struct {
-	w    io.Writer
-	what string
-	last time.Time
-}
-
-func (p *progress) step(done, all int) {
-	f, ok := p.w.(*os.File)
-	terminal := ok && term.IsTerminal(int(f.Fd()))
-	if now := time.Now(); terminal && done < all && now.Sub(p.last) > 200*time.Millisecond {
-		p.last = now
-		fmt.Fprintf(p.w, "\r%s %d/%d", p.what, done, all)
-	}
-	if done == all {
-		if terminal {
-			fmt.Fprint(p.w, "\r")
-		}
-		fmt.Fprintf(p.w, "%s %d/%d\n", p.what, done, all)
-	}
+	return write(stdout, results)
 }

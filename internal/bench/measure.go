@@ -1,330 +1,263 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"syscall"
+	"strings"
 	"time"
 
-	"github.com/google/pprof/profile"
-	"github.com/klauspost/compress/gzip"
-	"golang.org/x/sync/errgroup"
-
+	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/corpus"
 	"github.com/goinquest/inquest/internal/fleet"
+	"github.com/goinquest/inquest/internal/load"
 	"github.com/goinquest/inquest/internal/proc"
 )
 
-// The flame graph that is timed is that of one service with the CPU profiles
-// of one program of the corpus as they are, over and over.
+// A workload is a fleet; all send CPU and heap profiles, gzip as Go writes it.
+type workload struct {
+	name string
+	o    fleet.Options
+}
+
+var workloads = []workload{
+	{"standard", fleet.Options{}},
+	// Half of the samples on stacks never seen before, and heap values as real
+	// programs have them.
+	{"novelty", fleet.Options{Novelty: 0.5, KeepHeap: true}},
+}
+
 const (
-	flameService  = "prometheus"
-	flameProfiles = 1000
+	instances = 4
+	few, many = 64, 512 // connections
+	interval  = time.Minute
 )
 
-func measure(ctx context.Context, o options, dir string, stderr io.Writer) (*result, error) {
-	items, err := makeItems(o, stderr)
-	if err != nil {
-		return nil, err
-	}
-	res := &result{Profiles: len(items)}
-	for _, it := range items {
-		res.BodyBytes += float64(len(it.Body)) / float64(len(items))
-	}
-	if res.GunzipMillis, err = gunzipCost(items); err != nil {
-		return nil, err
-	}
-	flame := flameItems(items[0].Start)
-	var total int64
-	if total, res.PprofMillis, err = pprofMerge(flame); err != nil {
-		return nil, err
-	}
-	res.FlameProfiles = int64(len(flame))
+var kinds = []string{"cpu", "heap"}
 
-	bin := o.collector
-	if bin == "" {
-		bin = filepath.Join(dir, "collector")
-		if err := proc.Build(ctx, bin, "github.com/goinquest/inquest/cmd/collector"); err != nil {
+// result is what was measured of one workload.
+type result struct {
+	Workload      string        `json:"workload"`
+	Sent          load.Sent     `json:"sent"`                  // over 64 connections
+	CPUMillis     float64       `json:"cpu_ms_per_profile"`    // all there is to do, to merged blocks and rollups
+	AckMillis     float64       `json:"cpu_ms_to_ack"`         // of it, until all is acknowledged
+	BlockMillis   float64       `json:"cpu_ms_to_blocks"`      // of it, until all is in blocks
+	GunzipMillis  float64       `json:"gunzip_ms_per_profile"` // of the same bodies
+	CPURatio      float64       `json:"cpu_ratio_to_gunzip"`   //
+	PeakRSS       int64         `json:"peak_rss_bytes"`        // while 64 connections send
+	PeakRSSMany   int64         `json:"peak_rss_bytes_512"`    // while 512 do
+	BlockBytes    float64       `json:"block_bytes_per_profile"`
+	RollupBytes   float64       `json:"rollup_bytes_per_profile"` // 0: the collector does not say
+	PprofMillis   float64       `json:"pprof_ms"`                 // Parse and Merge of the CPU profiles of one service
+	PprofProfiles int           `json:"pprof_profiles"`
+	Equal         bool          `json:"total_equals_pprof"` // of that service, as the collector adds it up
+	Answers       []load.Answer `json:"answers"`
+}
+
+func measure(ctx context.Context, o options) ([]*result, error) {
+	if o.collector == "" {
+		o.collector = filepath.Join(o.dir, "collector")
+		if err := proc.Build(ctx, o.collector, "github.com/goinquest/inquest/cmd/collector"); err != nil {
 			return nil, err
 		}
 	}
-	data := o.data
-	if data == "" {
-		data = filepath.Join(dir, "data")
+	var results []*result
+	for _, w := range workloads {
+		if o.workload != "both" && o.workload != w.name {
+			continue
+		}
+		b := &bench{options: o, workload: w, result: &result{Workload: w.name}}
+		if err := b.run(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", w.name, err)
+		}
+		results = append(results, b.result)
 	}
+	if results == nil {
+		return nil, fmt.Errorf("no workload %q", o.workload)
+	}
+	return results, nil
+}
+
+// bench measures one workload.
+type bench struct {
+	options
+	workload
+	fleet  *fleet.Fleet
+	window inquest.Window
+	data   string
+	result *result
+}
+
+func (b *bench) run(ctx context.Context) error {
+	ticks := max(1, b.profiles/(b.services*instances*len(kinds)))
+	b.window.Until = time.Now().Add(-interval).Truncate(5 * time.Minute)
+	b.window.From = b.window.Until.Add(-time.Duration(ticks) * interval).Truncate(5 * time.Minute)
+	fo := b.o
+	fo.Seed, fo.Services, fo.Instances, fo.Kinds, fo.Interval = 1, b.services, instances, kinds, interval
+	fo.From, fo.Window, fo.Bodies = b.window.From, time.Duration(ticks)*interval, corpus.Load(kinds...)
+	var err error
+	if b.fleet, err = fleet.New(fo); err != nil {
+		return err
+	}
+	if err := b.take(ctx); err != nil {
+		return err
+	}
+	if err := b.takeFromMany(ctx); err != nil {
+		return err
+	}
+	return b.answer(ctx)
+}
+
+// service is the one that is asked about: a large one, if there is one.
+func (b *bench) service() int { return min(9, b.services-1) }
+
+func (b *bench) start(ctx context.Context, data string, connections int) (*proc.Collector, *load.Client, error) {
 	addr, err := proc.FreeAddr()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c, err := proc.StartCollector(ctx, stderr, bin, addr, data)
+	c, err := proc.StartCollector(ctx, b.log, b.collector, addr, data, strings.Fields(b.args)...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer func() { c.Kill() }()
-	if err := load(ctx, o, c, items, res, stderr); err != nil {
-		return nil, err
+	client, err := load.NewClient(load.ClientOptions{URL: c.URL, Connections: connections})
+	if err != nil {
+		c.Kill()
 	}
-	if res.PeakRSS, err = c.PeakRSS(); err != nil {
-		return nil, err
+	return c, client, err
+}
+
+func (b *bench) send(ctx context.Context, client *load.Client, connections int, each func(*fleet.Item)) (load.Sent, error) {
+	sent, err := client.Send(ctx, b.fleet, load.SendOptions{Connections: connections, Each: each, Progress: func(done, total int) {
+		b.progress.Step(fmt.Sprintf("%s: sending over %d connections", b.name, connections), done, total)
+	}})
+	if err == nil && sent.Accepted != sent.Profiles {
+		err = fmt.Errorf("%d of %d profiles were accepted: %+v", sent.Accepted, sent.Profiles, sent.Refusals)
 	}
-	for i := range flame {
-		if err := post(ctx, http.DefaultClient, c.URL, &flame[i]); err != nil {
-			return nil, err
-		}
+	return sent, err
+}
+
+// take sends everything and stops the collector, so that all of it is in
+// blocks.
+func (b *bench) take(ctx context.Context) error {
+	b.data = filepath.Join(b.dir, b.name)
+	c, client, err := b.start(ctx, b.data, few)
+	if err != nil {
+		return err
 	}
-	got := 0.0
-	if res.FlameMillis, got, err = flameGraph(ctx, c.URL, flame); err != nil {
-		return nil, err
+	defer c.Kill()
+	var g gunzip
+	if b.result.Sent, err = b.send(ctx, client, few, g.each); err != nil {
+		return err
 	}
-	res.FlameEqual = got == float64(total)
+	acknowledged, err := c.CPU()
+	if err != nil {
+		return err
+	}
+	if b.result.PeakRSS, err = c.PeakRSS(); err != nil {
+		return err
+	}
+	client.Close()
 	if err := c.Stop(time.Minute); err != nil {
-		return nil, err
+		return err
 	}
-	if res.RawBytes, err = blockBytes(data); err != nil {
-		return nil, err
-	}
-	res.RawBytes /= float64(len(items) + len(flame))
-
-	if c, err = proc.StartCollector(ctx, stderr, bin, addr, data); err != nil {
-		return nil, err
-	}
-	if res.FlameBlockMillis, got, err = flameGraph(ctx, c.URL, flame); err != nil {
-		return nil, err
-	}
-	res.FlameEqual = res.FlameEqual && got == float64(total)
-	res.FlameRatio = res.PprofMillis / max(res.FlameMillis, res.FlameBlockMillis)
-	return res, c.Stop(time.Minute)
-}
-
-func makeItems(o options, stderr io.Writer) ([]fleet.Item, error) {
-	from := time.Now().Add(-12 * time.Hour).Truncate(time.Second)
-	f := fleet.New(fleet.Options{Seed: 1, From: from, Services: o.services, KeepHeap: o.keepHeap})
-	p := progress{w: stderr, what: "making profiles"}
-	items := make([]fleet.Item, o.profiles)
-	for i := range items {
-		it, err := f.Item(i)
-		if err != nil {
-			return nil, err
-		}
-		items[i] = it
-		p.step(i+1, len(items))
-	}
-	return items, nil
-}
-
-// gunzipCost is the CPU time to decompress a body with klauspost/compress, in
-// ms, mean over all bodies. Every processor is at it at the same time, as it
-// is when the collector and its senders run: two that share a core, or a
-// frequency, take longer together than alone.
-func gunzipCost(items []fleet.Item) (float64, error) {
-	workers := runtime.GOMAXPROCS(0)
-	begin := selfCPU()
-	var all errgroup.Group
-	for w := range workers {
-		all.Go(func() error {
-			var z gzip.Reader
-			var out bytes.Buffer
-			for i := w; i < len(items); i += workers {
-				out.Reset()
-				if err := z.Reset(bytes.NewReader(items[i].Body)); err != nil {
-					return err
-				}
-				if _, err := out.ReadFrom(&z); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	err := all.Wait()
-	return (selfCPU() - begin).Seconds() * 1000 / float64(len(items)), err
-}
-
-// flameItems are the profiles of flameService: of twenty instances, one a
-// minute each.
-func flameItems(from time.Time) []fleet.Item {
-	bodies := corpus.Load("cpu")
-	bodies = slices.DeleteFunc(bodies, func(b corpus.Body) bool { return b.Program != flameService })
-	items := make([]fleet.Item, flameProfiles)
-	for i := range items {
-		instance := i % 20
-		start := from.Add(time.Duration(i/20)*time.Minute + time.Duration(instance)*3*time.Second)
-		items[i] = fleet.Item{
-			Service: flameService, Instance: fmt.Sprintf("host-%d:8080", instance), Process: fmt.Sprintf("boot-%d:1:1", instance), Kind: "cpu",
-			Start: start, End: start.Add(5 * time.Second), Body: bodies[i%len(bodies)].Data,
-		}
-	}
-	return items
-}
-
-// pprofMerge parses and merges profiles as `go tool pprof` would, and returns
-// the total cpu ns and the wall time in ms.
-func pprofMerge(items []fleet.Item) (total int64, millis float64, err error) {
-	begin := time.Now()
-	ps := make([]*profile.Profile, len(items))
-	for i, it := range items {
-		if ps[i], err = profile.ParseData(it.Body); err != nil {
-			return 0, 0, err
-		}
-	}
-	m, err := profile.Merge(ps)
+	stopped, err := c.CPU()
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	millis = time.Since(begin).Seconds() * 1000
-	for _, s := range m.Sample {
-		total += s.Value[1]
-	}
-	return total, millis, nil
+	b.result.AckMillis, b.result.BlockMillis = b.perProfile(acknowledged), b.perProfile(stopped)
+	b.result.GunzipMillis, err = g.millis()
+	return err
 }
 
-// load sends all items and records rate, latency and the collector's CPU.
-func load(ctx context.Context, o options, c *proc.Collector, items []fleet.Item, res *result, stderr io.Writer) error {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: o.writers}}
-	defer client.CloseIdleConnections()
+// perProfile is CPU time in ms per profile.
+func (b *bench) perProfile(cpu time.Duration) float64 {
+	return cpu.Seconds() * 1000 / float64(b.result.Sent.Profiles)
+}
+
+// takeFromMany sends everything to another collector, for its memory alone.
+func (b *bench) takeFromMany(ctx context.Context) error {
+	data := filepath.Join(b.dir, "many")
+	c, client, err := b.start(ctx, data, many)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(data)
+	defer c.Kill()
+	defer client.Close()
+	if _, err := b.send(ctx, client, many, nil); err != nil {
+		return err
+	}
+	b.result.PeakRSSMany, err = c.PeakRSS()
+	return err
+}
+
+// answer starts the collector again, lets it finish what it does with blocks,
+// and asks.
+func (b *bench) answer(ctx context.Context) error {
+	c, client, err := b.start(ctx, b.data, few)
+	if err != nil {
+		return err
+	}
+	defer c.Kill()
+	defer client.Close()
+	r := b.result
+	if err := client.Settle(ctx, b.settle, b.progress.Step); err != nil {
+		return err
+	}
 	cpu, err := c.CPU()
 	if err != nil {
 		return err
 	}
-	var (
-		next    atomic.Int64
-		wg      sync.WaitGroup
-		mu      sync.Mutex
-		failed  error
-		lat     = make([]time.Duration, len(items))
-		p       = progress{w: stderr, what: "sending profiles"}
-		started = time.Now()
-	)
-	for range o.writers {
-		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(items) || ctx.Err() != nil {
-					return
-				}
-				begin := time.Now()
-				err := post(ctx, client, c.URL, &items[i])
-				lat[i] = time.Since(begin)
-				mu.Lock()
-				if err != nil && failed == nil {
-					failed = err
-					next.Store(int64(len(items)))
-				}
-				p.step(i+1, len(items))
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	took := time.Since(started)
-	if failed != nil {
-		return failed
-	}
-	after, err := c.CPU()
+	m, err := client.Metrics(ctx)
 	if err != nil {
 		return err
 	}
-	slices.Sort(lat)
-	res.PerSecond = float64(len(items)) / took.Seconds()
-	res.P50Millis = lat[len(lat)/2].Seconds() * 1000
-	res.P99Millis = lat[len(lat)*99/100].Seconds() * 1000
-	res.CPUMillis = (after - cpu).Seconds() * 1000 / float64(len(items))
-	res.CPURatio = res.CPUMillis / res.GunzipMillis
-	return ctx.Err()
-}
+	profiles := float64(r.Sent.Profiles)
+	r.CPUMillis = r.BlockMillis + b.perProfile(cpu)
+	r.CPURatio = r.CPUMillis / r.GunzipMillis
+	r.BlockBytes, r.RollupBytes = m[load.MetricBlockBytes]/profiles, m[load.MetricRollupBytes]/profiles
 
-func post(ctx context.Context, client *http.Client, base string, it *fleet.Item) error {
-	req, err := it.Request(ctx, base)
+	diff, err := client.HasDiff(ctx)
 	if err != nil {
 		return err
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("POST profiles: %s: %s", resp.Status, answer)
-	}
-	return nil
-}
-
-// flameGraph asks for the flame graph of items 51 times and returns the median
-// time in ms and the total. The answer must cover them all; it comes without
-// Content-Encoding.
-func flameGraph(ctx context.Context, base string, items []fleet.Item) (millis, total float64, err error) {
-	q := url.Values{
-		"query": {`{service="` + flameService + `"}`}, "type": {"cpu"}, "max_nodes": {"8192"},
-		"from":  {items[0].Start.Add(-time.Minute).UTC().Format(time.RFC3339)},
-		"until": {items[len(items)-1].Start.Add(time.Minute).UTC().Format(time.RFC3339)},
-	}
-	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
-	defer client.CloseIdleConnections()
-	times := make([]float64, 51)
-	for i := range times {
-		begin := time.Now()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/flamegraph?"+q.Encode(), nil)
-		if err != nil {
-			return 0, 0, err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return 0, 0, err
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return 0, 0, err
-		}
-		times[i] = time.Since(begin).Seconds() * 1000
-		var a struct {
-			Total    float64
-			Coverage struct{ Profiles int64 }
-		}
-		if err := json.Unmarshal(body, &a); err != nil || resp.StatusCode != http.StatusOK {
-			return 0, 0, fmt.Errorf("flame graph: %s: %.200s", resp.Status, body)
-		}
-		if a.Coverage.Profiles != int64(len(items)) {
-			return 0, 0, fmt.Errorf("flame graph covers %d profiles, %d were acknowledged", a.Coverage.Profiles, len(items))
-		}
-		total = a.Total
-	}
-	slices.Sort(times)
-	return times[len(times)/2], total, nil
-}
-
-// blockBytes adds up the files of finished blocks in a data directory.
-func blockBytes(data string) (float64, error) {
-	sum := 0.0
-	err := filepath.Walk(filepath.Join(data, "store", "blocks"), func(_ string, fi os.FileInfo, err error) error {
-		if err == nil && !fi.IsDir() {
-			sum += float64(fi.Size())
-		}
-		return err
+	s := load.Subject{Window: b.window, Services: []string{fleet.ServiceName(b.service())}, Type: "cpu"}
+	r.Answers, err = client.Ask(ctx, load.Questions(b.window.Duration(), diff), s, func(done, total int) {
+		b.progress.Step(b.name+": asking", done, total)
 	})
-	return sum, err
+	if err != nil {
+		return err
+	}
+	for _, a := range r.Answers {
+		if a.Error != "" {
+			return fmt.Errorf("%s: %s", a.Name, a.Error)
+		}
+	}
+	return b.compare(ctx, client)
 }
 
-// selfCPU is the CPU time this process has used.
-func selfCPU() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+// compare lets google/pprof do what the flame graph of the service does.
+func (b *bench) compare(ctx context.Context, client *load.Client) error {
+	r := b.result
+	var total int64
+	var err error
+	if total, r.PprofProfiles, r.PprofMillis, err = b.pprofMerge(); err != nil {
+		return err
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	var a struct {
+		Total    float64
+		Coverage struct{ Profiles int }
+	}
+	q := url.Values{
+		"query": {fmt.Sprintf("{service=%q}", fleet.ServiceName(b.service()))}, "type": {"cpu"},
+		"from": {b.window.From.UTC().Format(time.RFC3339)}, "until": {b.window.Until.UTC().Format(time.RFC3339)},
+	}
+	if err := client.GetJSON(ctx, "/api/v1/flamegraph", q, &a); err != nil {
+		return err
+	}
+	r.Equal = a.Total == float64(total) && a.Coverage.Profiles == r.PprofProfiles
+	return nil
 }

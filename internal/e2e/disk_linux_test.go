@@ -31,7 +31,10 @@ func TestFullDisk(t *testing.T) {
 	})
 	addr := freeAddr(t)
 	c := startCollector(t, addr, data)
-	fl := fleet.New(fleet.Options{Seed: 3, From: time.Now().Add(-time.Hour), Services: 1, Instances: 1, Kinds: []string{"cpu"}})
+	fl, err := fleet.New(fleet.Options{Seed: 3, From: time.Now().Add(-time.Hour), Services: 1, Instances: 1, Kinds: []string{"cpu"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	stored := 0
 	send := func() (int, []byte) {
 		it, err := fl.Item(stored)

@@ -28,7 +28,10 @@ func TestKill(t *testing.T) {
 	const senders = 8
 	addr, data := freeAddr(t), t.TempDir()
 	from := time.Now().Add(-6 * time.Hour).Truncate(time.Second)
-	fl := fleet.New(fleet.Options{Seed: 7, From: from, Services: 4, Instances: 3, Kinds: []string{"cpu", "heap", "goroutine"}})
+	fl, err := fleet.New(fleet.Options{Seed: 7, From: from, Services: 4, Instances: 3, Kinds: []string{"cpu", "heap", "goroutine"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	bodies := make([]fleet.Item, 240)
 	for i := range bodies {
 		it, err := fl.Item(i)

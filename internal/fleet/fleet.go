@@ -1,22 +1,36 @@
-// Package fleet makes the profiles of an imagined fleet out of the corpus:
-// any number of services and instances, every body different, the same bodies
-// for the same seed. Benchmarks and load tests send them.
+// Package fleet makes the profiles of an imagined fleet out of real ones: any
+// number of services and instances, every body different, the same bodies for
+// the same seed. The fleet simulator, benchmarks and tests send them.
+//
+// What a program's profiles have in common (names, files, addresses) is decoded
+// and encoded once; a body is made by writing samples around that, which
+// takes less time than unpacking it does.
 package fleet
 
 import (
-	"bytes"
-	"compress/gzip"
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"math"
 	"math/rand/v2"
-	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
 	"time"
 
+	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/corpus"
-	"github.com/goinquest/inquest/profile"
+)
+
+// Encoding is how bodies are compressed.
+type Encoding int
+
+const (
+	// GzipGo is gzip as Go's runtime writes it: compress/gzip at BestSpeed.
+	GzipGo Encoding = iota
+	// GzipLight is gzip made with less work: what does not change between bodies
+	// was compressed before. As large as GzipGo, and as fast to unpack.
+	GzipLight
+	// Zstd is zstd at its fastest level, as our agent sends.
+	Zstd
 )
 
 // Options describe the fleet. Zero fields mean the defaults.
@@ -24,52 +38,41 @@ type Options struct {
 	Seed      uint64
 	Services  int           // default 10; every tenth is the large one (the Go compiler)
 	Instances int           // per service, default 4
-	Kinds     []string      // corpus kinds each instance sends, default cpu and heap
+	Kinds     []string      // kinds of profile each instance sends, default cpu and heap
 	Interval  time.Duration // between two profiles of a kind and instance, default 60 s
-	From      time.Time     // start of the first profiles; required
+	From      time.Time     // no profile starts earlier; required
+	// Window is the time in which profiles start; Len counts them. Item goes on
+	// behind it. Default one hour.
+	Window time.Duration
+	// Releases is how many releases every service has, one after the other, in
+	// the window: each with a build id and addresses of its own. 0 means one that
+	// has no name. At most MaxReleases.
+	Releases int
 	// KeepHeap leaves heap values as they were. By default every pair of heap
 	// values is multiplied by a random factor, which makes them incompressible:
 	// the hardest case, not the usual one.
 	KeepHeap bool
-	// Spliced is the share of samples whose stack is cut and continued with the
-	// leaf part of another one, in one of a few ways that each stack of a service
-	// has, so that new stacks keep coming for a long time. Default 0.05; negative
-	// means none.
-	Spliced float64
+	// Novelty is the share of samples whose stack is cut and continued with the
+	// leaf part of another one. Up to recurring of all samples this happens in one
+	// of a few ways that each stack of a service has, so that new stacks keep
+	// coming for a long time and come back; what is beyond gets stacks that were
+	// never seen before. Default 0.05; negative means none.
+	Novelty  float64
+	Encoding Encoding
+	// Bodies are the real profiles, at least one of each kind. Default
+	// corpus.Selection.
+	Bodies []corpus.Body
 }
 
-// Item is one profile to send.
-type Item struct {
-	Service, Instance, Process, Kind string
-	Start, End                       time.Time
-	Body                             []byte // gzip as Go writes it; the caller's own
-}
+// MaxReleases bounds Options.Releases: every release keeps its names and
+// addresses in memory.
+const MaxReleases = 8
 
-// Request is the request that pushes the item to the collector at base, as an
-// agent would: amounts are of [Start, End), one profile a minute.
-func (it *Item) Request(ctx context.Context, base string) (*http.Request, error) {
-	q := url.Values{
-		"service": {it.Service}, "instance": {it.Instance}, "process": {it.Process}, "kind": {it.Kind},
-		"temporality": {"delta"}, "interval": {"60"},
-		"start": {it.Start.UTC().Format(time.RFC3339Nano)}, "end": {it.End.UTC().Format(time.RFC3339Nano)},
-	}
-	return http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/profiles?"+q.Encode(), bytes.NewReader(it.Body))
-}
+// recurring is the largest share of samples with stacks that come back.
+const recurring = 0.05
 
-// Fleet makes Items. It is not safe for use by several goroutines.
-type Fleet struct {
-	o       Options
-	bases   [][]corpus.Body // [program × kind]
-	dec     *profile.Decoder
-	plain   []byte
-	changed profile.Profile
-}
-
-// programs in the order services take them; every tenth service is "gocompile".
-var programs = []string{"etcd", "prometheus", "nats", "alertmanager", "caddy"}
-
-// New prepares a fleet.
-func New(o Options) *Fleet {
+// WithDefaults fills in the zero fields.
+func (o Options) WithDefaults() Options {
 	if o.Services == 0 {
 		o.Services = 10
 	}
@@ -82,23 +85,52 @@ func New(o Options) *Fleet {
 	if o.Interval == 0 {
 		o.Interval = time.Minute
 	}
-	if o.Spliced == 0 {
-		o.Spliced = 0.05
+	if o.Window == 0 {
+		o.Window = time.Hour
 	}
-	f := &Fleet{o: o, dec: profile.NewDecoder(profile.Limits{})}
-	for _, program := range append(slices.Clone(programs), "gocompile") {
-		for _, kind := range o.Kinds {
-			var seq []corpus.Body
-			for _, b := range corpus.Load(kind) {
-				if b.Program == program {
-					seq = append(seq, b)
-				}
-			}
-			f.bases = append(f.bases, seq)
-		}
+	if o.Novelty == 0 {
+		o.Novelty = recurring
 	}
-	return f
+	if o.Bodies == nil {
+		o.Bodies = corpus.Selection(o.Kinds...)
+	}
+	return o
 }
+
+// Fleet makes Items. It is not safe for use by several goroutines; each of
+// them takes a Clone.
+type Fleet struct {
+	o     Options
+	bases *bases
+	writer
+}
+
+// New prepares a fleet. The error says which body cannot be used.
+func New(o Options) (*Fleet, error) {
+	o = o.WithDefaults()
+	if o.Releases > MaxReleases {
+		return nil, fmt.Errorf("%d releases, at most %d are possible", o.Releases, MaxReleases)
+	}
+	b, err := newBases(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Fleet{o: o, bases: b}, nil
+}
+
+// Clone returns a Fleet that makes the same Items, for another goroutine.
+func (f *Fleet) Clone() *Fleet { return &Fleet{o: f.o, bases: f.bases} }
+
+// Len is the number of Items that start in the window.
+func (f *Fleet) Len() int {
+	return int(f.o.Window/f.o.Interval) * f.o.Services * f.o.Instances * len(f.o.Kinds)
+}
+
+// ServiceName is the name of service i, of any fleet.
+func ServiceName(i int) string { return "svc-" + strconv.Itoa(i) }
+
+// ServicePattern matches the names of all services, as a regular expression.
+const ServicePattern = "svc-[0-9]+"
 
 // Item makes profile number i. The numbers run over kinds, then instances,
 // then services, then time.
@@ -108,105 +140,54 @@ func (f *Fleet) Item(i int) (Item, error) {
 	service := i / len(f.o.Kinds) / f.o.Instances % f.o.Services
 	tick := i / len(f.o.Kinds) / f.o.Instances / f.o.Services
 
-	program := service % len(programs)
-	if service%10 == 9 {
-		program = len(programs)
-	}
-	seq := f.bases[program*len(f.o.Kinds)+kind]
-	if len(seq) == 0 {
-		seq = f.bases[kind]
-	}
-	r := rand.New(rand.NewPCG(f.o.Seed, uint64(i)))
-	base := seq[(tick+instance)%len(seq)]
-	p, err := f.dec.Decode(base.Data)
-	if err != nil {
-		return Item{}, fmt.Errorf("decode %s: %w", base.Name, err)
-	}
-	start := f.o.From.Add(time.Duration(tick)*f.o.Interval + time.Duration(instance)*time.Second)
+	start := f.o.From.Add(time.Duration(tick)*f.o.Interval + f.phase(service, instance))
+	release := f.release(service, instance, start)
 	it := Item{
-		Service:  "svc-" + strconv.Itoa(service),
+		Service:  ServiceName(service),
 		Instance: "host-" + strconv.Itoa(instance) + ":8080",
-		Process:  fmt.Sprintf("boot-%d:%d:1", instance, 1000+service),
+		Process:  fmt.Sprintf("boot-%d:%d:%d", instance, 1000+service, release+1),
 		Kind:     f.o.Kinds[kind],
 		Start:    start,
 		End:      start.Add(f.o.Interval),
+		Interval: f.o.Interval,
+		Zstd:     f.o.Encoding == Zstd,
 	}
-	if it.Kind == "cpu" {
-		it.End = start.Add(10 * time.Second)
+	if it.Kind == string(inquest.KindCPU) {
+		it.End = start.Add(min(10*time.Second, f.o.Interval))
 	}
-	f.vary(p, it.Kind, uint64(service), r)
-	it.Body, err = f.encode(it)
+	if f.o.Releases > 0 {
+		it.Release = "v" + strconv.Itoa(release+1)
+		sum := sha256.Sum256([]byte(it.Service + " " + it.Release))
+		it.Build = hex.EncodeToString(sum[:20])
+	}
+	base := f.bases.pick(service, kind, tick+instance)
+	r := rand.New(rand.NewPCG(f.o.Seed, uint64(i)))
+	f.begin()
+	f.samples(base, f.o, uint64(service), r)
+	f.times(it.Start, it.End)
+	var err error
+	it.Body, err = f.finish(base.tables(release), f.o.Encoding)
 	return it, err
 }
 
-// variants is the number of ways to splice a stack.
-const variants = 8
+// golden spreads what is multiplied with it evenly over [0, 1).
+const golden = math.Phi - 1
 
-// vary copies p to f.changed with other values and, for some samples, other
-// stacks.
-func (f *Fleet) vary(p *profile.Profile, kind string, service uint64, r *rand.Rand) {
-	c := &f.changed
-	stacks, ends, values := c.Stacks[:0], c.StackEnds[:0], c.Values[:0]
-	labels, labelEnds := c.Labels[:0], c.LabelEnds[:0]
-	*c = *p
-	n := p.NumSamples()
-	for i := range n {
-		if kind == "cpu" && r.Float64() < 0.2 {
-			continue
-		}
-		stack := p.Stack(i)
-		if r.Float64() < f.o.Spliced {
-			way := rand.New(rand.NewPCG(f.o.Seed^service<<32, uint64(i*variants+r.IntN(variants))))
-			other := p.Stack(way.IntN(n))
-			stacks = append(stacks, other[:way.IntN(len(other)+1)]...)
-			stacks = append(stacks, stack[min(1, len(stack)):]...)
-		} else {
-			stacks = append(stacks, stack...)
-		}
-		ends = append(ends, uint32(len(stacks)))
-		labels = append(labels, p.SampleLabels(i)...)
-		labelEnds = append(labelEnds, uint32(len(labels)))
-		values = f.appendValues(values, p, i, kind, r)
-	}
-	c.Stacks, c.StackEnds, c.Values, c.Labels, c.LabelEnds = stacks, ends, values, labels, labelEnds
+// phase is when in each interval an instance is profiled: not all at once.
+func (f *Fleet) phase(service, instance int) time.Duration {
+	_, part := math.Modf(golden * float64(service*f.o.Instances+instance))
+	return time.Duration(part * float64(f.o.Interval)).Truncate(time.Millisecond)
 }
 
-// appendValues appends the varied values of sample i. A cpu sample keeps
-// time = count × period; the columns of a heap pair keep their ratio.
-func (f *Fleet) appendValues(dst []int64, p *profile.Profile, i int, kind string, r *rand.Rand) []int64 {
-	v := p.SampleValues(i)
-	switch {
-	case kind == "cpu" && len(v) == 2:
-		count := max(1, v[0]+int64(r.IntN(3))-1)
-		return append(dst, count, count*p.Period)
-	case kind == "heap" && !f.o.KeepHeap:
-		for j := 0; j+1 < len(v); j += 2 {
-			factor := 0.5 + r.Float64()
-			objects := int64(float64(v[j]) * factor)
-			if v[j] > 0 && objects == 0 {
-				objects = 1
-			}
-			dst = append(dst, objects, int64(float64(v[j+1])*factor))
-		}
-		return dst
+// release is the release an instance has at a time, from 0. The services take
+// turns in changing theirs, each within an equal part of the window around
+// where one release gives way to the next, instance by instance.
+func (f *Fleet) release(service, instance int, at time.Time) int {
+	if f.o.Releases < 2 {
+		return 0
 	}
-	return append(dst, v...)
-}
-
-func (f *Fleet) encode(it Item) ([]byte, error) {
-	f.changed.TimeNanos = it.Start.UnixNano()
-	f.changed.DurationNanos = it.End.Sub(it.Start).Nanoseconds()
-	f.plain = f.changed.AppendPprof(f.plain[:0])
-	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := z.Write(f.plain); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	_, turn := math.Modf(golden * float64(service))
+	turn += float64(instance) / float64(f.o.Instances) / float64(f.o.Services)
+	done := at.Sub(f.o.From).Seconds() / f.o.Window.Seconds() * float64(f.o.Releases)
+	return min(max(int(done+0.5-turn), 0), f.o.Releases-1)
 }

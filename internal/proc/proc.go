@@ -89,8 +89,14 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
-// CPU is the user and system time of the process so far.
+// CPU is the user and system time of the process so far, or of all its life
+// once it has ended.
 func (p *Process) CPU() (time.Duration, error) {
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime(), nil
+	default:
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
 	if err != nil {
 		return 0, err

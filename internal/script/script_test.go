@@ -44,7 +44,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
-	for _, name := range []string{"collector", "agent"} {
+	for _, name := range []string{"collector", "agent", "inquest"} {
 		if err := proc.Build(context.Background(), filepath.Join(dir, name), "github.com/goinquest/inquest/cmd/"+name); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1

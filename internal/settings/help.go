@@ -23,7 +23,7 @@ func sorted(names []string) string {
 func (s *Set) answer(stdout io.Writer) (done bool, err error) {
 	switch a := s.asked; {
 	case a.help:
-		return true, s.WriteHelp(stdout, colours(stdout))
+		return true, s.WriteHelp(stdout, Colours(stdout))
 	case a.version:
 		return true, buildinfo.Write(stdout, s.name, a.json)
 	case a.completion != "":
@@ -32,8 +32,8 @@ func (s *Set) answer(stdout io.Writer) (done bool, err error) {
 	return false, nil
 }
 
-// colours reports whether w is a terminal whose user did not say NO_COLOR.
-func colours(w io.Writer) bool {
+// Colours reports whether w is a terminal whose user did not say NO_COLOR.
+func Colours(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
