@@ -72,14 +72,16 @@ func (s *Store) takeOutOf(ctx context.Context, b *block) error {
 // withoutCuts writes what is left of a block.
 func (s *Store) withoutCuts(ctx context.Context, b *block, cuts []cut) (add []*blockInfo, err error) {
 	if b.info.level == levelRollup {
-		info, err := s.cutRollup(ctx, b, cuts)
+		info, err := s.rewriteRollup(ctx, b, func(service string, r Resolution, start int64) bool {
+			return cutFromRollup(cuts, service, r, start)
+		})
 		if info != nil {
 			add = append(add, info)
 		}
 		return add, err
 	}
 	stays, again := cutSpans(cuts, b.info.rolled)
-	info, err := s.rewrite(ctx, b, false, false, stays)
+	info, err := s.rewrite(ctx, b, false, stays)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (s *Store) withoutCuts(ctx context.Context, b *block, cuts []cut) (add []*b
 	if !b.info.rolled {
 		return add, nil
 	}
-	info, err = s.rewrite(ctx, b, false, true, again)
+	info, err = s.rewrite(ctx, b, true, again)
 	if err != nil {
 		for _, info := range add {
 			err = errors.Join(err, s.discard(info))

@@ -316,14 +316,22 @@ func (t *retainer) drop(blocks []*block, now int64) error {
 	return nil
 }
 
-// trim writes a block again without the row groups that are too old.
+// trim writes a block again without what is too old.
 func (t *retainer) trim(ctx context.Context, b *block, hide *hiding, first *horizon) error {
 	if err := t.note(hide.now, true); err != nil {
 		return err
 	}
-	info, err := t.s.rewrite(ctx, b, true, false, func(pi *partInfo, si *sectionInfo) []Span {
-		return []Span{{hide.sinceIn(b, pi, si, first), maxTime}}
-	})
+	var info *blockInfo
+	var err error
+	if b.info.level == levelRollup {
+		info, err = t.s.rewriteRollup(ctx, b, func(service string, r Resolution, start int64) bool {
+			return start < hide.since(service, "", r, false)
+		})
+	} else {
+		info, err = t.s.rewrite(ctx, b, false, func(pi *partInfo, si *sectionInfo) []Span {
+			return []Span{{hide.sinceIn(b, pi, si, first), maxTime}}
+		})
+	}
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,11 @@ type keep func(pi *partInfo, si *sectionInfo) []Span
 // rewriting writes a block without some of its rows. What stays is copied
 // stream by stream, but for row groups of which some rows go.
 type rewriting struct {
-	s     *Store
-	b     *block // held
-	list  *blockListing
-	w     *blockWriter
-	loose bool // a row group stays as long as one row does, and dictionaries stay as they are
-	at    *filter
+	s    *Store
+	b    *block // held
+	list *blockListing
+	w    *blockWriter
+	at   *filter
 
 	// For the keys: by part and section the groups' first rows, and where they
 	// are now.
@@ -35,11 +34,10 @@ type movedRows struct {
 }
 
 // rewrite writes a new block with what keep wants of b; nil if that is
-// nothing. loose keeps what is stored together with what stays. The new block
-// counts as written when the old one was, and closes its epochs: with the
+// nothing. The new block counts as written when the old one was, and closes its epochs: with the
 // catalog lost it is found to stand for it. One that is fresh is to be rolled
 // up like one that heads have become.
-func (s *Store) rewrite(ctx context.Context, b *block, loose, fresh bool, keep keep) (info *blockInfo, err error) {
+func (s *Store) rewrite(ctx context.Context, b *block, fresh bool, keep keep) (info *blockInfo, err error) {
 	b.acquire()
 	defer b.release()
 	list, err := s.listing(b)
@@ -65,7 +63,7 @@ func (s *Store) rewrite(ctx context.Context, b *block, loose, fresh bool, keep k
 		if fresh {
 			out.level, out.sources = levelHead, nil
 		}
-		r := &rewriting{s: s, b: b, list: list, w: out, loose: loose}
+		r := &rewriting{s: s, b: b, list: list, w: out}
 		for i := range list.parts {
 			if err := r.part(&list.parts[i], keep); err != nil {
 				return nil, fmt.Errorf("block %s, part %d: %w", b.info.id, i, err)
@@ -104,7 +102,7 @@ func (r *rewriting) part(pi *partInfo, keep keep) error {
 	out := &partDirectory{}
 	info := partInfo{service: pi.service}
 	r.at = nil
-	if !all && !r.loose {
+	if !all {
 		if r.at, err = newFilter(r.s, r.b, pi, dir); err != nil {
 			return err
 		}
@@ -203,7 +201,7 @@ func (r *rewriting) group(section int, g *group, spans []Span, m *movedRows) (ou
 	switch {
 	case !touch(spans, g.from, g.until):
 		return nil, nil
-	case r.loose || covers(spans, g.from, g.until):
+	case covers(spans, g.from, g.until):
 		out = &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until, sets: g.sets}
 		if out.streams, err = r.copy(g.streams); err == nil && r.at != nil {
 			err = r.at.mark(section, g)

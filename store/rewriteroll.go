@@ -5,9 +5,10 @@ import (
 	"errors"
 )
 
-// cutRollup writes what is left of a block of rollups, nil if that is nothing.
-// Rows of several services together are made again of those of each.
-func (s *Store) cutRollup(ctx context.Context, b *block, cuts []cut) (*blockInfo, error) {
+// rewriteRollup writes what is left of a block of rollups without the rows that
+// drop takes, nil if that is nothing. Rows of several services together are made
+// again of those of each.
+func (s *Store) rewriteRollup(ctx context.Context, b *block, drop func(service string, r Resolution, start int64) bool) (*blockInfo, error) {
 	b.acquire()
 	defer b.release()
 	var info *blockInfo
@@ -22,7 +23,7 @@ func (s *Store) cutRollup(ctx context.Context, b *block, cuts []cut) (*blockInfo
 		}
 		info, err = s.writeRollup(ctx, sources, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
 			return w.rollRolled(ctx, service, ps, keepAll, func(r Resolution, start int64) bool {
-				return cutFromRollup(cuts, service, r, start)
+				return drop(service, r, start)
 			})
 		})
 		return err
