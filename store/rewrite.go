@@ -34,9 +34,9 @@ type movedRows struct {
 }
 
 // rewrite writes a new block with what keep wants of b; nil if that is
-// nothing. The new block counts as written when the old one was, and closes its epochs: with the
-// catalog lost it is found to stand for it. One that is fresh is to be rolled
-// up like one that heads have become.
+// nothing. The new block counts as written when the old one was, and closes its
+// epochs: with the catalog lost it is found to stand for it. One that is fresh
+// is to be rolled up like one that heads have become.
 func (s *Store) rewrite(ctx context.Context, b *block, fresh bool, keep keep) (info *blockInfo, err error) {
 	b.acquire()
 	defer b.release()
@@ -76,6 +76,9 @@ func (s *Store) rewrite(ctx context.Context, b *block, fresh bool, keep keep) (i
 	})
 	if err != nil {
 		return nil, fmt.Errorf("rewrite: %w", err)
+	}
+	if info.profiles == 0 { // groups were touched, but no row
+		return nil, s.discard(info)
 	}
 	info.rolled = b.info.rolled && !fresh
 	return info, nil
