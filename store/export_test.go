@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/goinquest/inquest/profile"
 )
 
@@ -323,4 +325,26 @@ func (x *Interner) Add(p *profile.Profile) (bytes int) {
 	x.totals = resize(x.totals, len(p.SampleTypes))
 	x.out = appendSamples(x.out[:0], x.b, x.totals)
 	return len(x.out)
+}
+
+// Unpacked returns the bytes of a file with those of the streams of a block,
+// and of the frames of a log, unpacked.
+func Unpacked(data []byte) []byte {
+	out := bytes.Clone(data)
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.IgnoreChecksum(true))
+	if err != nil {
+		panic(err)
+	}
+	defer d.Close()
+	for at := 0; at < len(data); {
+		i := bytes.Index(data[at:], []byte{0x28, 0xb5, 0x2f, 0xfd}) // zstd
+		if i < 0 {
+			break
+		}
+		at += i
+		raw, _ := d.DecodeAll(data[at:], nil) // up to where no frame follows
+		out = append(out, raw...)
+		at += 4
+	}
+	return out
 }

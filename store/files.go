@@ -20,6 +20,7 @@ type fileOps interface {
 	Remove(name string) error
 	SyncDir(name string) error
 	Free(dir string) (bytes int64, err error)
+	Total(dir string) (bytes int64, err error) // size of the disk
 }
 
 type file interface {
@@ -70,6 +71,14 @@ func (osFiles) Free(dir string) (int64, error) {
 		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+func (osFiles) Total(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(st.Blocks) * int64(st.Bsize), nil
 }
 
 type osFile struct{ *os.File }

@@ -47,7 +47,14 @@ const keeperTick = 5 * time.Second
 func newKeeper(s *Store) *keeper {
 	return &keeper{
 		s: s, unmerged: map[string]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		jobs: []job{{"roll up", s.rollUp}, {"merge rollups", s.compactRollups}, {"merge", s.mergeBlocks}},
+		jobs: []job{
+			{"deletion", s.takeOut},
+			{"retention", s.retainer.step},
+			{"roll up", s.rollUp},
+			{"merge rollups", s.compactRollups},
+			{"merge", s.mergeBlocks},
+			{"compact catalog", s.compactCatalog},
+		},
 	}
 }
 
@@ -75,9 +82,19 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.wake:
 		case <-tick.C:
 		}
-		if k.s.replayed.Load() {
+		if k.s.settled() {
 			k.work(ctx)
 		}
+	}
+}
+
+// settled says that what Open leaves for later is done.
+func (s *Store) settled() bool {
+	select {
+	case <-s.started:
+		return s.replayed.Load()
+	default:
+		return false
 	}
 }
 
@@ -232,8 +249,27 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 // swap puts blocks, whose files are complete, in the place of others, for the
 // catalog and for readers, and marks those whose profiles are in rollups now.
 // Readers that hold the old ones finish. After an error the new files are
-// gone.
+// gone. Blocks with something that is deleted stay until that is taken out.
 func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
+	s.deletions.mu.Lock()
+	defer s.deletions.mu.Unlock()
+	for _, b := range append(slices.Clone(remove), rolled...) {
+		if len(b.cuts) > 0 {
+			err := fmt.Errorf("replace block %s: %w", b.info.id, errCut)
+			for _, b := range add {
+				err = errors.Join(err, s.discard(b))
+			}
+			return err
+		}
+	}
+	return s.exchange(add, remove, rolled)
+}
+
+var errCut = inquest.Errorf(inquest.ErrUnavailable, "some of it was deleted meanwhile")
+
+// exchange is swap for whoever has taken out what is deleted; s.deletions.mu is
+// held.
+func (s *Store) exchange(add []*blockInfo, remove, rolled []*block) error {
 	var old, marked []*blockInfo
 	for _, b := range remove {
 		old = append(old, b.info)
@@ -254,6 +290,9 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 	s.blocks = slices.DeleteFunc(slices.Clone(s.blocks), func(b *block) bool { return slices.Contains(remove, b) })
 	for _, b := range remove {
 		s.index.remove(b)
+		if len(b.cuts) > 0 {
+			s.deletions.n--
+		}
 	}
 	var added []*block
 	for _, info := range add {
