@@ -249,22 +249,26 @@ func (c *checker) sharedKeys(a, b string, n int) {
 
 // sources checks what blocks say of the blocks they were made of.
 func (c *checker) sources() {
+	rolled := map[string]bool{}
 	for _, id := range sortedKeys(c.blocks) {
 		b := c.blocks[id]
 		for _, source := range b.sources {
-			old := c.blocks[source]
-			switch {
-			case old == nil:
-			case b.row.level != levelRollup:
+			if b.row.level == levelRollup {
+				rolled[source] = true
+			} else if c.blocks[source] != nil {
 				c.superseded(id, source)
-			case old.row.level != levelRollup && !old.row.rolled:
-				n := c.problem(CheckProblem{
-					Where: rowName(source), Repair: "the row says so then",
-					What: fmt.Sprintf("its profiles are in rollup %s, but the row does not say so: answers count them twice", id),
-				})
-				c.fixEntry(n, func(tx *bbolt.Tx) error { return setRolled(tx, source) })
 			}
 		}
+	}
+	for _, id := range sortedKeys(c.blocks) {
+		b := c.blocks[id]
+		if b.row.level == levelRollup || b.row.rolled || !isRolled(id, b.sources, rolled) {
+			continue
+		}
+		n := c.problem(CheckProblem{
+			Where: rowName(id), What: "its profiles are in a rollup, but the row does not say so: answers count them twice", Repair: "the row says so then",
+		})
+		c.fixEntry(n, func(tx *bbolt.Tx) error { return setRolled(tx, id) })
 	}
 }
 

@@ -96,9 +96,15 @@ func resolveSources(all []*foundBlock) []*foundBlock {
 		}
 	}
 	for _, b := range all {
-		b.info.rolled = b.info.level != levelRollup && rolled[b.info.id]
+		b.info.rolled = b.info.level != levelRollup && isRolled(b.info.id, b.list.sources, rolled)
 	}
 	return slices.DeleteFunc(all, func(b *foundBlock) bool { return replaced[b.info.id] })
+}
+
+// isRolled says whether a block of profiles, or all that it was made of, is
+// among the sources of rollups.
+func isRolled(id string, sources []string, rolled map[string]bool) bool {
+	return rolled[id] || len(sources) > 0 && !slices.ContainsFunc(sources, func(s string) bool { return !rolled[s] })
 }
 
 // addFound puts rows of blocks into the catalog, closes their epochs, and
