@@ -348,3 +348,24 @@ func Unpacked(data []byte) []byte {
 	}
 	return out
 }
+
+type memoryBlob struct{ *bytes.Reader }
+
+func (memoryBlob) Close() error           { return nil }
+func (b memoryBlob) Size() (int64, error) { return b.Reader.Size(), nil }
+
+// CheckBlock checks a block's bytes, deeply, as if its id were what it says,
+// and returns how many problems there are.
+func CheckBlock(data []byte) int {
+	c := &checker{
+		o: CheckOptions{Deep: true}, ctx: context.Background(), pk: newPacker(), content: newCatalogContent(),
+		report: &CheckReport{}, blocks: map[string]*checkedBlock{},
+	}
+	row := &blockInfo{id: "x"}
+	if list, at, err := openListing(bytes.NewReader(data), int64(len(data))); err == nil {
+		row = list.info(int64(len(data)), at)
+	}
+	r := &blockReader{c: c, id: row.id, blob: memoryBlob{bytes.NewReader(data)}, size: int64(len(data))}
+	r.check(row, &checkedBlock{row: row, parts: map[int]bool{}})
+	return len(c.report.Problems)
+}
