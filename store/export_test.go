@@ -101,6 +101,8 @@ func ReadBlock(data []byte, sums bool) error {
 	if raw, err := get(&info.keyInfo); err == nil && info.keys > 0 {
 		_, err = readKeyInfo(raw, info.keys, info.keys-1)
 		errs = append(errs, err)
+		_, err = readBodyHashes(raw, info)
+		errs = append(errs, err)
 	}
 	for i := range info.parts {
 		raw, err := get(&info.parts[i].directory)
@@ -138,6 +140,9 @@ func readParsed(dir *partDirectory, info *partInfo, part func(uint8) []byte, str
 	}
 	if !rolled && errors.Join(errs...) == nil {
 		errs = append(errs, readDetail(&t, func(id uint8) ([]byte, error) { return part(id), nil }))
+	}
+	if errors.Join(errs...) == nil {
+		newMergeDict().add(&t)
 	}
 	var s shape
 	var r columnReader
@@ -302,8 +307,33 @@ func ReadGroup(series, values, bits, sizes, rest []byte, rows, limit int) int64 
 		if list, err := readRows(series, rows, 2, rowLimits{limit, limit, limit}); err == nil {
 			sum += list[0].start
 		}
+		sum += mergeGroupOf(get, s.rows, limit, map[uint8][]byte{streamRows: series, streamSeries: series})
 	}
 	return sum
+}
+
+// mergeGroupOf unpacks a group of two columns as merging does.
+func mergeGroupOf(get fetch, rows, limit int, streams map[uint8][]byte) int64 {
+	for col := range 2 {
+		for which := range streamsPerColumn {
+			id := columnStream(col, which)
+			if raw, err := get(id); err == nil {
+				streams[id] = raw
+			}
+		}
+	}
+	streams[streamSizes], _ = get(streamSizes)
+	g := &group{rows: rows}
+	for id, raw := range streams {
+		g.streams = append(g.streams, newStream(id, codecRaw, raw, len(raw)))
+	}
+	ids := make([]uint32, min(limit, 1<<16))
+	src := &mergeSource{part: &Part{s: &Store{pk: newPacker()}}, ids: &remap{series: ids, labels: ids, processes: ids, forms: ids}}
+	o := &openGroup{}
+	if newMerger(src.part.s).read(o, &mergeGroup{from: src, group: g}, 2) != nil {
+		return 0
+	}
+	return int64(len(o.ids) + len(o.vals))
 }
 
 // Interner is the part of a head that finds series, alone.
