@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,119 +155,6 @@ func describe(r *store.Record) string {
 		out += fmt.Sprint(" ", sum)
 	}
 	return out
-}
-
-// TestModel does random things to a store and compares it with a map: appends,
-// repeats, flushes, clean restarts, power cuts and full disks. INQUEST_LONG=1
-// does more of it.
-func TestModel(t *testing.T) {
-	seeds, steps := uint64(3), 250
-	switch {
-	case os.Getenv("INQUEST_LONG") != "":
-		seeds, steps = 20, 600
-	case testing.Short():
-		steps = 60
-	}
-	for seed := range seeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { runModel(t, seed, steps) })
-	}
-}
-
-func runModel(t *testing.T, seed uint64, steps int) {
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	bodies := corpus.Load("cpu", "mutex", "heap")
-	model := map[inquest.Key]string{}
-	ctx := context.Background()
-	d := profile.NewDecoder(profile.Limits{})
-	files := &store.FaultyFiles{}
-	options := func(o *store.Options) {
-		store.WithFiles(files)(o)
-		o.CommitDelay = time.Millisecond
-		o.LogBytes = 1 << 20
-		o.HeadBytes = 1 << 22
-	}
-	dir := t.TempDir()
-	s := open(t, dir, options)
-	next := 0
-	put := func(n int) {
-		b := bodies[n*7%len(bodies)]
-		r := record(t, d, n, b.Program, kindOf(b.Kind), b.Data)
-		a, err := s.Append(ctx, r)
-		_, known := model[r.Key]
-		switch {
-		case err != nil && (files.Full.Load() || files.NoSync.Load()):
-			if !errors.Is(err, inquest.ErrDiskFull) && !errors.Is(err, inquest.ErrUnavailable) {
-				t.Fatalf("append %d: %v", n, err)
-			}
-		case err != nil:
-			t.Fatalf("append %d: %v", n, err)
-		case a.Duplicate != known:
-			t.Fatalf("append %d: duplicate %v, stored before %v", n, a.Duplicate, known)
-		default:
-			model[r.Key] = describe(r)
-		}
-	}
-	for range steps {
-		switch x := rnd.IntN(100); {
-		case x < 70:
-			put(next)
-			next++
-		case x < 80 && next > 0:
-			put(rnd.IntN(next))
-		case x < 84:
-			if err := s.Flush(ctx); err != nil && !files.Full.Load() {
-				t.Fatal(err)
-			}
-		case x < 88:
-			files.Full.Store(!files.Full.Load())
-		case x < 91:
-			files.NoSync.Store(!files.NoSync.Load())
-		case x < 94: // power cut
-			cut := copyDir(t, dir)
-			files.Full.Store(false)
-			files.NoSync.Store(false)
-			_ = s.Close()
-			dir = cut
-			s = open(t, dir, options)
-		case x < 96 && !files.Full.Load() && !files.NoSync.Load():
-			replayed := s.Ready() == nil
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			s = open(t, dir, options)
-			if err := s.Ready(); err != nil && replayed {
-				t.Fatalf("after a clean stop: %v", err)
-			}
-		default:
-			waitReady(t, s)
-			compare(t, model, s)
-		}
-	}
-	files.Full.Store(false)
-	files.NoSync.Store(false)
-	waitReady(t, s)
-	compare(t, model, s)
-	if err := s.Flush(ctx); err != nil {
-		t.Fatal(err)
-	}
-	compare(t, model, s)
-}
-
-// compare checks that the store has what was acknowledged. What was refused
-// may have come to life by a power cut, but only as a whole.
-func compare(t *testing.T, model map[inquest.Key]string, s *store.Store) {
-	t.Helper()
-	got := stored(t, s)
-	for k, want := range model {
-		if got[k] != want {
-			t.Fatalf("%v: want %q, got %q", k, want, got[k])
-		}
-	}
-	for k, g := range got {
-		if model[k] == "" {
-			model[k] = g
-		}
-	}
 }
 
 // TestTornTail cuts the log at every byte of its last frame: nothing before

@@ -77,7 +77,7 @@ func (f *faultRun) powerCut() {
 	if _, err := os.Stat(f.dir + "/catalog.db"); err != nil {
 		return
 	}
-	cut := &survivor{t: f.t, d: f.d, dir: copyFast(f.t, f.dir), now: f.now, options: f.options[:1],
+	cut := &survivor{t: f.t, d: f.d, dir: copyFast(f.t, f.dir), clock: f.clock, options: f.options[:1],
 		model: maps.Clone(f.model), ids: maps.Clone(f.ids), records: f.records}
 	cut.open()
 	cut.check(f.label + ", power cut")
@@ -213,7 +213,7 @@ func (f *faultRun) run() map[string]int {
 	f.look("rolled up")
 	f.append(3)
 	f.flush()
-	f.now = f.now.Add(30 * time.Hour) // the day of the profiles has ended
+	f.later(30 * time.Hour) // the day of the profiles has ended
 	f.settle()
 	f.look("merged")
 	f.append(3)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,7 +85,7 @@ type survivor struct {
 	d       *profile.Decoder
 	dir     string
 	s       *store.Store
-	now     time.Time
+	clock   *atomic.Int64 // unix ns
 	options []func(*store.Options)
 	model   map[inquest.Key]string   // acknowledged, and what turned out to be there
 	ids     map[inquest.Key]string   // of those that were acknowledged
@@ -100,12 +101,13 @@ type sendable struct {
 
 func newSurvivor(t *testing.T, options ...func(*store.Options)) *survivor {
 	v := &survivor{
-		t: t, d: profile.NewDecoder(profile.Limits{}), dir: fastDir(t), now: t0,
+		t: t, d: profile.NewDecoder(profile.Limits{}), dir: fastDir(t), clock: &atomic.Int64{},
 		model: map[inquest.Key]string{}, ids: map[inquest.Key]string{}, records: map[inquest.Key]sendable{},
 	}
+	v.clock.Store(t0.UnixNano())
 	v.options = append([]func(*store.Options){func(o *store.Options) {
 		store.SmallMerges(o)
-		o.Now = func() time.Time { return v.now }
+		o.Now = func() time.Time { return time.Unix(0, v.clock.Load()) }
 		o.Epoch, o.KeyAge = 1<<62, 1<<62 // epochs end when asked to, and keys are known for ever
 	}}, options...)
 	return v
@@ -130,7 +132,10 @@ func (v *survivor) open() {
 	waitReady(v.t, v.s)
 }
 
-// sendable makes profile n, of a service and start.
+// later moves the clock.
+func (v *survivor) later(d time.Duration) { v.clock.Add(int64(d)) }
+
+// make makes profile n, of a service and start.
 func (v *survivor) make(n int, service string, start time.Time) inquest.Key {
 	kind, body := smallBody(v.t, n)
 	k := key(n)
@@ -144,6 +149,16 @@ func (v *survivor) make(n int, service string, start time.Time) inquest.Key {
 // send sends a record that was made. What is acknowledged goes into the model.
 func (v *survivor) send(k inquest.Key) error {
 	v.t.Helper()
+	err := v.sendAny(k)
+	if err != nil && !errors.Is(err, inquest.ErrUnavailable) && !errors.Is(err, inquest.ErrDiskFull) {
+		v.t.Fatalf("append: error of no kind a sender could act on: %v", err)
+	}
+	return err
+}
+
+// sendAny is send whatever the error.
+func (v *survivor) sendAny(k inquest.Key) error {
+	v.t.Helper()
 	x := v.records[k]
 	p, err := v.d.Decode(x.body)
 	if err != nil {
@@ -154,9 +169,6 @@ func (v *survivor) send(k inquest.Key) error {
 	defer cancel()
 	a, err := v.s.Append(ctx, r)
 	if err != nil {
-		if !errors.Is(err, inquest.ErrUnavailable) && !errors.Is(err, inquest.ErrDiskFull) {
-			v.t.Fatalf("append: error of no kind a sender could act on: %v", err)
-		}
 		return err
 	}
 	if v.ids[k] != "" && !a.Duplicate {
