@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
-	"golang.org/x/sys/unix"
 
 	"github.com/goinquest/inquest"
 	simulated "github.com/goinquest/inquest/internal/fleet"
@@ -32,7 +31,7 @@ func BenchmarkMerge(b *testing.B) {
 		dir, bodies := writeFleet(b, keep)
 		before := blockBytes(b, dir)
 		b.Run(name+"/gunzip", func(b *testing.B) {
-			zr, began := new(gzip.Reader), cpuTime()
+			zr, began := new(gzip.Reader), processorTime(b)
 			for range b.N {
 				for _, body := range bodies {
 					if err := zr.Reset(bytes.NewReader(body)); err != nil {
@@ -43,7 +42,7 @@ func BenchmarkMerge(b *testing.B) {
 					}
 				}
 			}
-			b.ReportMetric(float64((cpuTime()-began).Microseconds())/float64(b.N*len(bodies)), "cpu-µs/profile")
+			b.ReportMetric(float64((processorTime(b)-began).Microseconds())/float64(b.N*len(bodies)), "cpu-µs/profile")
 		})
 		merged := ""
 		b.Run(name+"/merge", func(b *testing.B) {
@@ -55,13 +54,13 @@ func BenchmarkMerge(b *testing.B) {
 				if err := s.MarkRolled(); err != nil {
 					b.Fatal(err)
 				}
-				began := cpuTime()
+				began := processorTime(b)
 				b.StartTimer()
 				if err := s.Settle(context.Background()); err != nil {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				cpu += cpuTime() - began
+				cpu += processorTime(b) - began
 				_ = s.Close()
 			}
 			b.ReportMetric(float64(cpu.Microseconds())/float64(b.N*mergeFleet), "cpu-µs/profile")
@@ -73,21 +72,15 @@ func BenchmarkMerge(b *testing.B) {
 	}
 }
 
-// cpuTime is what the process has used of the processors.
-func cpuTime() time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // writeFleet makes the blocks, and returns some of the bodies that are in
 // them.
 func writeFleet(b *testing.B, keep bool) (dir string, bodies [][]byte) {
 	dir = b.TempDir()
 	s := open(b, dir, func(o *store.Options) { o.CommitDelay = 1 })
-	f := simulated.New(simulated.Options{From: t0, KeepHeap: keep})
+	f, err := simulated.New(simulated.Options{From: t0, KeepHeap: keep})
+	if err != nil {
+		b.Fatal(err)
+	}
 	d := profile.NewDecoder(profile.Limits{})
 	for i := range mergeFleet {
 		it, err := f.Item(i)
@@ -142,7 +135,7 @@ func benchWindow(b *testing.B, dir string) {
 	ctx := context.Background()
 	s := open(b, copyDir(b, dir))
 	w := inquest.Window{From: t0.Add(20 * time.Minute), Until: t0.Add(25 * time.Minute)}
-	began := cpuTime()
+	began := processorTime(b)
 	for range b.N {
 		v, err := s.View(ctx, store.Selection{Window: w, Services: store.Services{Names: []string{"svc-1"}}})
 		if err != nil {
@@ -165,5 +158,5 @@ func benchWindow(b *testing.B, dir string) {
 		}
 		v.Close()
 	}
-	b.ReportMetric(float64((cpuTime()-began).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64((processorTime(b)-began).Microseconds())/float64(b.N), "cpu-µs/op")
 }
