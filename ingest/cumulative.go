@@ -48,7 +48,7 @@ func (in *Ingest) subtract(ctx context.Context, h *header, rec *store.Record, ac
 		ack.Baseline = true
 		return unlock, nil
 	}
-	if last.Before(in.o.Now().Add(-in.o.Retention)) {
+	if last.Before(in.o.Now().Add(-in.retention(h.service, rec.Meta.Kind))) {
 		snapshot = new(profile.Snapshot) // the time since then is longer than anything is kept
 	}
 	if snapshot.Delta(rec.Meta.Kind, rec.Profile) == profile.Difference {
@@ -103,9 +103,10 @@ func parseBaseline(data []byte) (time.Time, *profile.Snapshot, error) {
 }
 
 // baselineName names the cumulative state of one process and kind. No part
-// can hold the border, which is a control character.
+// can hold the border, which is a control character. The store deletes states by
+// the service they begin with.
 func baselineName(h *header, kind inquest.Kind) string {
-	return h.service + "\x00" + h.instance + "\x00" + h.process + "\x00" + string(kind)
+	return h.service + store.BaselineBorder + h.instance + "\x00" + h.process + "\x00" + string(kind)
 }
 
 // locks are locks by name; names may share one.

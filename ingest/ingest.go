@@ -34,7 +34,7 @@ type Options struct {
 	MaxBodyBytes int64                 // as received; default 32 MiB
 	Limits       profile.Limits        // after decompression; default 64 MiB, and twice that in columns
 	MaxKept      int                   // samples kept of a profile, the rest folded into one; default 65,536
-	Retention    time.Duration         // profiles that start before now-Retention are refused; default 15 days
+	Retention    time.Duration         // profiles that started longer ago are refused, where the store keeps them for ever; default 15 days
 	Decoders     int                   // bodies decoded at once; default GOMAXPROCS. Each takes up to Limits' memory
 	WaitingBytes int64                 // memory of decoded profiles waiting to be durable; default 64 MiB
 }
@@ -164,7 +164,7 @@ func (in *Ingest) seen(p *Push, h *header, key inquest.Key, bodyHash uint64) (*A
 
 // append stores a decoded profile.
 func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.Kind, d *decoded, key inquest.Key, bodyHash uint64) (*Ack, error) {
-	ts, err := in.times(p, d.profile)
+	ts, err := in.times(p, kind, d.profile)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/profile"
+	"github.com/goinquest/inquest/store"
 )
 
 const (
@@ -23,8 +24,8 @@ type span struct {
 // times finds when a profile was taken: as the parameters say, else as the
 // body says, else now. A sender whose clock is known to be off is corrected.
 // ErrInvalid if that makes no sense or lies outside what is accepted.
-func (in *Ingest) times(p *Push, prof *profile.Profile) (span, error) {
-	now := in.o.Now().UTC()
+func (in *Ingest) times(p *Push, kind inquest.Kind, prof *profile.Profile) (span, error) {
+	now, kept := in.o.Now().UTC(), in.retention(p.Service, kind)
 	s := stated(p, prof)
 	if s.start.IsZero() {
 		s.end = now
@@ -40,14 +41,26 @@ func (in *Ingest) times(p *Push, prof *profile.Profile) (span, error) {
 	switch {
 	case s.end.Before(s.start):
 		return s, inquest.Errorf(inquest.ErrInvalid, "the profile ends (%s) before it starts (%s)", s.end.Format(layout), s.start.Format(layout))
-	case s.start.Before(now.Add(-in.o.Retention)):
+	case s.start.Before(now.Add(-kept)):
 		return s, inquest.Errorf(inquest.ErrInvalid, "the profile is too old: it starts at %s, it is %s now, and profiles are kept for %v",
-			s.start.Format(layout), now.Format(layout), in.o.Retention)
+			s.start.Format(layout), now.Format(layout), kept)
+	case in.o.Store.Hides(p.Service, kind, s.start):
+		return s, inquest.Errorf(inquest.ErrInvalid, "the profile is too old: it starts at %s, and what began then was deleted, for its age or for want of space",
+			s.start.Format(layout))
 	case s.end.After(now.Add(maxAhead)):
 		return s, inquest.Errorf(inquest.ErrInvalid, "the profile is of the future: it is of %s to %s, it is %s now, and clocks may be ahead by %v at most (a header %s corrects that)",
 			s.start.Format(layout), s.end.Format(layout), now.Format(layout), maxAhead, inquest.HeaderSentAt)
 	}
 	return s, nil
+}
+
+// retention is how old a profile may be: what the store would delete at once is
+// refused.
+func (in *Ingest) retention(service string, kind inquest.Kind) time.Duration {
+	if age := in.o.Store.RawAge(service, kind); age != store.Forever {
+		return age
+	}
+	return in.o.Retention
 }
 
 // stated is what parameters and body say, by the sender's clock; start is zero

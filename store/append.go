@@ -120,10 +120,13 @@ func (s *Store) beginWrite() error {
 
 // write interns and commits a record whose key is reserved.
 func (s *Store) write(ctx context.Context, r *Record, start int64) (Appended, error) {
-	// Here already, so that what cannot be stored is not interned.
-	if err := s.checkSpace(0); err != nil {
-		s.keys.release(r.Key)
-		return Appended{}, s.writeError(err)
+	// Here already, so that what cannot be stored is not interned. While there
+	// was room at the last commit, the next one looks again.
+	if s.stats.free.Load() < s.o.MinFreeBytes {
+		if err := s.checkSpace(0); err != nil {
+			s.keys.release(r.Key)
+			return Appended{}, s.writeError(err)
+		}
 	}
 	b := s.bodies.Get().(*body)
 	b.hash(r.Profile)

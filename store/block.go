@@ -15,6 +15,7 @@ import (
 type block struct {
 	info  *blockInfo // but for rolled, it never changes
 	blobs Blobs
+	cuts  []cut // what of it is deleted and still there; Store.mu guards it, a slice never changes
 
 	mu     sync.Mutex
 	refs   int
@@ -66,21 +67,45 @@ func (b *block) doom() {
 	b.release()
 }
 
-// read returns an unpacked stream. The block must be held.
-func (b *block) read(pk *packer, s *stream) ([]byte, error) {
+// open opens the file if it is not open, and checks that a stream lies in it.
+func (b *block) open(s *stream) (Blob, error) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.blob == nil {
 		blob, err := b.blobs.Open(b.info.id)
 		if err != nil {
-			b.mu.Unlock()
 			return nil, fmt.Errorf("open: %w", err)
 		}
 		b.blob = blob
 	}
-	blob := b.blob
-	b.mu.Unlock()
 	if b.info.size > 0 && s.offset+int64(s.size) > b.info.size {
 		return nil, errors.New("stream lies beyond the end")
+	}
+	return b.blob, nil
+}
+
+// stored returns a stream with its bytes as they are. The block must be held.
+func (b *block) stored(s *stream) (stream, error) {
+	blob, err := b.open(s)
+	if err != nil {
+		return stream{}, err
+	}
+	out := *s
+	out.data = make([]byte, s.size)
+	if _, err := blob.ReadAt(out.data, s.offset); err != nil {
+		return stream{}, fmt.Errorf("read: %w", err)
+	}
+	if checksum(out.data) != s.crc {
+		return stream{}, fmt.Errorf("checksum of stream %d does not match", s.id)
+	}
+	return out, nil
+}
+
+// read returns an unpacked stream. The block must be held.
+func (b *block) read(pk *packer, s *stream) ([]byte, error) {
+	blob, err := b.open(s)
+	if err != nil {
+		return nil, err
 	}
 	if s.codec == codecRaw {
 		data := make([]byte, s.size, int(s.size)+bitPad)

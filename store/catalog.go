@@ -1,13 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -19,7 +22,13 @@ import (
 // they closed, cumulative states and builds. Nothing else knows bbolt. Every
 // method is one transaction and safe for concurrent use.
 type catalog struct {
-	db *bbolt.DB
+	ops  fileOps
+	path string
+
+	writes   sync.Mutex   // one transaction, or compact
+	mu       sync.RWMutex // db is replaced under it
+	db       *bbolt.DB
+	unsynced bool // the name of db's file may not be durable; writes guards it
 }
 
 // Bounds on what grows with what senders name.
@@ -33,17 +42,18 @@ const (
 // is ErrCatalog if it cannot be used at all.
 func openCatalog(ops fileOps, dir string) (c *catalog, lost bool, err error) {
 	path := filepath.Join(dir, catalogFile)
+	if err := ops.Remove(path + tempSuffix); err != nil && !os.IsNotExist(err) {
+		return nil, false, fmt.Errorf("open catalog: %w", err)
+	}
 	stale, err := checkPages(ops, path)
 	if err != nil {
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, OpenFile: ops.OpenMapped,
-	})
+	db, err := openBolt(ops, path)
 	if err != nil {
 		return nil, false, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	c = &catalog{db}
+	c = &catalog{ops: ops, path: path, db: db}
 	fresh := false
 	err = db.Update(func(tx *bbolt.Tx) error {
 		if fresh, err = emptyCatalog(tx); err != nil {
@@ -68,7 +78,7 @@ func openCatalog(ops fileOps, dir string) (c *catalog, lost bool, err error) {
 var firstBuckets = []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged}
 
 // catalogBuckets are all buckets. Their entries are sealed.
-var catalogBuckets = firstBuckets
+var catalogBuckets = append(slices.Clone(firstBuckets), bucketHorizon, bucketDeletions, bucketCuts)
 
 // emptyCatalog says that a catalog was never written to. One that lacks a
 // bucket is damaged: what is missing would be taken for empty.
@@ -148,11 +158,50 @@ func get(tx *bbolt.Tx, bucket string, key []byte) ([]byte, error) {
 	return v, nil
 }
 
-func (c *catalog) close() error { return c.db.Close() }
+func openBolt(ops fileOps, path string) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, OpenFile: ops.OpenMapped,
+	})
+}
+
+func (c *catalog) close() error {
+	c.writes.Lock()
+	defer c.writes.Unlock()
+	return c.db.Close()
+}
+
+// view runs a reading transaction.
+func (c *catalog) view(f func(*bbolt.Tx) error) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.db.View(f)
+}
+
+// update runs a writing transaction. An error may come when it is in the file
+// already, but not sure to stay there: see has.
+func (c *catalog) update(f func(*bbolt.Tx) error) error {
+	c.writes.Lock()
+	defer c.writes.Unlock()
+	if err := c.syncName(); err != nil {
+		return err
+	}
+	return c.ops.Commit(c.path, func() error { return c.db.Update(f) })
+}
+
+// has says whether a block has a row. After an error of a transaction that
+// is whether it is in force all the same: what follows builds on it, but a power
+// cut may take it back. So the files of both states must stay.
+func (c *catalog) has(id string) (there bool) {
+	_ = c.view(func(tx *bbolt.Tx) error { // fails only when closed
+		there = tx.Bucket([]byte(bucketBlocks)).Get([]byte(id)) != nil
+		return nil
+	})
+	return there
+}
 
 // size is that of the file in bytes.
 func (c *catalog) size() (n int64) {
-	_ = c.db.View(func(tx *bbolt.Tx) error { // fails only when closed
+	_ = c.view(func(tx *bbolt.Tx) error { // fails only when closed
 		n = tx.Size()
 		return nil
 	})
@@ -170,7 +219,7 @@ type catalogState struct {
 
 func (c *catalog) load() (*catalogState, error) {
 	st := &catalogState{broken: map[string]string{}, closed: map[uint64]bool{}}
-	err := c.db.View(func(tx *bbolt.Tx) error {
+	err := c.view(func(tx *bbolt.Tx) error {
 		var err error
 		if st.nextLog, err = nextLog(tx); err != nil {
 			return err
@@ -253,7 +302,7 @@ func readInfoV1(v []byte) (*blockInfo, error) {
 // epochs; closed epochs whose files are all below lowest are forgotten.
 // info may be nil: then there is no block, only epochs to close.
 func (c *catalog) addBlock(info *blockInfo, epochs []uint64, states map[string][]byte, last, lowest uint64) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err := c.update(func(tx *bbolt.Tx) error {
 		if info != nil {
 			if err := tx.Bucket([]byte(bucketBlocks)).Put([]byte(info.id), appendInfo(nil, info)); err != nil {
 				return err
@@ -282,10 +331,13 @@ func (c *catalog) addBlock(info *blockInfo, epochs []uint64, states map[string][
 // replace puts blocks in the place of others, and marks those as rolled whose
 // profiles are in one of the new ones too, in one transaction.
 func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err := c.update(func(tx *bbolt.Tx) error {
 		blocks := tx.Bucket([]byte(bucketBlocks))
 		for _, b := range remove {
 			if err := blocks.Delete([]byte(b.id)); err != nil {
+				return err
+			}
+			if err := forgetCuts(tx.Bucket([]byte(bucketCuts)), b.id); err != nil {
 				return err
 			}
 			if err := forgetDamage(tx, b.id); err != nil {
@@ -310,6 +362,20 @@ func (c *catalog) replace(add, remove, rolled []*blockInfo) error {
 		return fmt.Errorf("replace blocks in catalog: %w", err)
 	}
 	return nil
+}
+
+// forgetCuts forgets what was to be taken out of a block that goes.
+func forgetCuts(cuts *bbolt.Bucket, id string) error {
+	prefix := []byte(id + "/")
+	for {
+		k, _ := cuts.Cursor().Seek(prefix)
+		if !bytes.HasPrefix(k, prefix) {
+			return nil
+		}
+		if err := cuts.Delete(bytes.Clone(k)); err != nil {
+			return err
+		}
+	}
 }
 
 // putBaselines stores states, dropping the ones longest not stored beyond
@@ -362,7 +428,7 @@ func closedKey(last, epoch uint64) []byte {
 // setNextLog promises that log files and epochs of this run have numbers
 // below next, so that the next run takes others.
 func (c *catalog) setNextLog(next uint64) error {
-	err := c.db.Update(func(tx *bbolt.Tx) error { return setNextLog(tx, next) })
+	err := c.update(func(tx *bbolt.Tx) error { return setNextLog(tx, next) })
 	if err != nil {
 		return fmt.Errorf("write catalog: %w", err)
 	}
@@ -392,7 +458,7 @@ func nextLog(tx *bbolt.Tx) (uint64, error) {
 
 // damage marks a part, or a whole block, as unreadable.
 func (c *catalog) damage(key, reason string) error {
-	return c.db.Update(func(tx *bbolt.Tx) error {
+	return c.update(func(tx *bbolt.Tx) error {
 		return put(tx, bucketDamaged, []byte(key), []byte(reason))
 	})
 }
@@ -412,7 +478,7 @@ func forgetDamage(tx *bbolt.Tx, block string) error {
 }
 
 func (c *catalog) baseline(name string) (state []byte, err error) {
-	err = c.db.View(func(tx *bbolt.Tx) error {
+	err = c.view(func(tx *bbolt.Tx) error {
 		v, err := get(tx, bucketBaselines, []byte(name))
 		if len(v) >= 8 {
 			state = append([]byte{}, v[8:]...)
@@ -424,7 +490,7 @@ func (c *catalog) baseline(name string) (state []byte, err error) {
 
 func (c *catalog) build(id string) (*inquest.Build, error) {
 	var raw []byte
-	if err := c.db.View(func(tx *bbolt.Tx) error {
+	if err := c.view(func(tx *bbolt.Tx) error {
 		v, err := get(tx, bucketBuilds, []byte(id))
 		raw = append(raw, v...)
 		return err
@@ -442,7 +508,7 @@ func (c *catalog) build(id string) (*inquest.Build, error) {
 // nothing.
 func (c *catalog) putBuilds(builds []inquest.Build) error {
 	changed := map[string][]byte{}
-	err := c.db.View(func(tx *bbolt.Tx) error {
+	err := c.view(func(tx *bbolt.Tx) error {
 		have := tx.Bucket([]byte(bucketBuilds))
 		for i := range builds {
 			raw, err := json.Marshal(&builds[i])
@@ -459,7 +525,7 @@ func (c *catalog) putBuilds(builds []inquest.Build) error {
 	if err != nil || len(changed) == 0 {
 		return err
 	}
-	return c.db.Update(func(tx *bbolt.Tx) error {
+	return c.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(bucketBuilds))
 		if b.Stats().KeyN+len(changed) > maxBuilds {
 			return inquest.Errorf(inquest.ErrTooLarge, "the catalog knows %d builds already, which is the most it keeps", maxBuilds)
@@ -471,4 +537,22 @@ func (c *catalog) putBuilds(builds []inquest.Build) error {
 		}
 		return nil
 	})
+}
+
+// get returns a copy of a value, nil if there is none.
+func (c *catalog) get(bucket, key string) (v []byte, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		raw, err := get(tx, bucket, []byte(key))
+		v = slices.Clone(raw)
+		return err
+	})
+	return v, err
+}
+
+func (c *catalog) put(bucket, key string, v []byte) error {
+	err := c.update(func(tx *bbolt.Tx) error { return put(tx, bucket, []byte(key), v) })
+	if err != nil {
+		return fmt.Errorf("write catalog: %w", err)
+	}
+	return nil
 }

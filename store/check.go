@@ -191,12 +191,18 @@ func (c *checker) everything(log []*logFile) error {
 		c.block(id, c.content.rows[id])
 		c.rest(began)
 	}
+	if err := c.ctx.Err(); err != nil { // the last block may be half read
+		return err
+	}
 	c.sources()
 	c.marks()
 	if err := c.twice(); err != nil {
 		return err
 	}
-	return c.log(log)
+	if err := c.log(log); err != nil {
+		return err
+	}
+	return c.ctx.Err()
 }
 
 // problem adds to the report and returns its number there, -1 beyond the

@@ -59,11 +59,17 @@ func (c *checker) block(id string, row *blockInfo) {
 		c.wholeBlock(id, row, err)
 		return
 	}
-	c.advance(blockFile(id), 0)
+	r.check(row, out)
+}
+
+// check reads all of a block.
+func (r *blockReader) check(row *blockInfo, out *checkedBlock) {
+	c := r.c
+	c.advance(blockFile(r.id), 0)
 	list, at, broken := r.listing(row)
 	if list == nil {
 		out.lost = true
-		c.wholeBlock(id, row, broken)
+		c.wholeBlock(r.id, row, broken)
 		return
 	}
 	out.epochs, out.sources, out.beside, out.keyList, out.n = list.epochs, list.sources, list.beside, list.keyList, len(list.parts)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -209,6 +210,16 @@ func (e *catalogEntries) value(bucket string, k, v []byte) error {
 			return errors.New("its age is not known")
 		}
 		delete(e.seqs, seq)
+	case bucketDeletions:
+		return json.Unmarshal(v, new(noted))
+	case bucketHorizon:
+		return json.Unmarshal(v, newReach())
+	case bucketCuts:
+		if _, number, ok := strings.Cut(string(k), "/"); !ok || len(v) != 0 {
+			return errEntry
+		} else if _, err := strconv.ParseUint(number, 10, 64); err != nil {
+			return errEntry
+		}
 	}
 	return nil
 }
@@ -220,6 +231,9 @@ var entryCost = map[string]string{
 	bucketBuilds:    "the entry goes; agents report the build again",
 	bucketClosed:    "the entry goes; what it stood for is made again from the blocks",
 	bucketDamaged:   "the entry goes; damage is marked again where it is",
+	bucketDeletions: "the entry goes; what was to be deleted is there again and must be deleted again",
+	bucketCuts:      "the entry goes; what was to be deleted from that block is there again and must be deleted again",
+	bucketHorizon:   "the entry goes; what was hidden for its age and is not deleted yet may be seen again",
 }
 
 // damaged reports an entry that cannot be read, which Repair removes.

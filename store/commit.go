@@ -70,7 +70,9 @@ func (c *committer) run() {
 			return
 		case n == 0:
 			delay = nil
-			<-c.wake
+			if <-c.wake; c.idle() && c.fresh.Swap(false) {
+				c.rotate()
+			}
 			continue
 		case n >= c.last || bytes >= c.s.o.CommitBytes || closing:
 			// As many as last time: whoever waited for that commit is back,
@@ -90,6 +92,11 @@ func (c *committer) run() {
 		c.last = len(batch)
 		c.commit(batch)
 	}
+}
+
+func (c *committer) idle() bool {
+	n, _, _ := c.waiting()
+	return n == 0
 }
 
 func (c *committer) waiting() (records int, bytes int64, closing bool) {

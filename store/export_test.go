@@ -2,12 +2,15 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/goinquest/inquest/profile"
 )
@@ -98,6 +101,8 @@ func ReadBlock(data []byte, sums bool) error {
 	if raw, err := get(&info.keyInfo); err == nil && info.keys > 0 {
 		_, err = readKeyInfo(raw, info.keys, info.keys-1)
 		errs = append(errs, err)
+		_, err = readBodyHashes(raw, info)
+		errs = append(errs, err)
 	}
 	for i := range info.parts {
 		raw, err := get(&info.parts[i].directory)
@@ -135,6 +140,9 @@ func readParsed(dir *partDirectory, info *partInfo, part func(uint8) []byte, str
 	}
 	if !rolled && errors.Join(errs...) == nil {
 		errs = append(errs, readDetail(&t, func(id uint8) ([]byte, error) { return part(id), nil }))
+	}
+	if errors.Join(errs...) == nil {
+		newMergeDict().add(&t)
 	}
 	var s shape
 	var r columnReader
@@ -299,8 +307,33 @@ func ReadGroup(series, values, bits, sizes, rest []byte, rows, limit int) int64 
 		if list, err := readRows(series, rows, 2, rowLimits{limit, limit, limit}); err == nil {
 			sum += list[0].start
 		}
+		sum += mergeGroupOf(get, s.rows, limit, map[uint8][]byte{streamRows: series, streamSeries: series})
 	}
 	return sum
+}
+
+// mergeGroupOf unpacks a group of two columns as merging does.
+func mergeGroupOf(get fetch, rows, limit int, streams map[uint8][]byte) int64 {
+	for col := range 2 {
+		for which := range streamsPerColumn {
+			id := columnStream(col, which)
+			if raw, err := get(id); err == nil {
+				streams[id] = raw
+			}
+		}
+	}
+	streams[streamSizes], _ = get(streamSizes)
+	g := &group{rows: rows}
+	for id, raw := range streams {
+		g.streams = append(g.streams, newStream(id, codecRaw, raw, len(raw)))
+	}
+	ids := make([]uint32, min(limit, 1<<16))
+	src := &mergeSource{part: &Part{s: &Store{pk: newPacker()}}, ids: &remap{series: ids, labels: ids, processes: ids, forms: ids}}
+	o := &openGroup{}
+	if newMerger(src.part.s).read(o, &mergeGroup{from: src, group: g}, 2) != nil {
+		return 0
+	}
+	return int64(len(o.ids) + len(o.vals))
 }
 
 // Interner is the part of a head that finds series, alone.
@@ -323,4 +356,47 @@ func (x *Interner) Add(p *profile.Profile) (bytes int) {
 	x.totals = resize(x.totals, len(p.SampleTypes))
 	x.out = appendSamples(x.out[:0], x.b, x.totals)
 	return len(x.out)
+}
+
+// Unpacked returns the bytes of a file with those of the streams of a block,
+// and of the frames of a log, unpacked.
+func Unpacked(data []byte) []byte {
+	out := bytes.Clone(data)
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.IgnoreChecksum(true))
+	if err != nil {
+		panic(err)
+	}
+	defer d.Close()
+	for at := 0; at < len(data); {
+		i := bytes.Index(data[at:], []byte{0x28, 0xb5, 0x2f, 0xfd}) // zstd
+		if i < 0 {
+			break
+		}
+		at += i
+		raw, _ := d.DecodeAll(data[at:], nil) // up to where no frame follows
+		out = append(out, raw...)
+		at += 4
+	}
+	return out
+}
+
+type memoryBlob struct{ *bytes.Reader }
+
+func (memoryBlob) Close() error           { return nil }
+func (b memoryBlob) Size() (int64, error) { return b.Reader.Size(), nil }
+
+// CheckBlock checks a block's bytes, deeply, as if its id were what it says,
+// and returns how many problems there are.
+func CheckBlock(data []byte) int {
+	c := &checker{
+		o: CheckOptions{Deep: true}, ctx: context.Background(), pk: newPacker(), content: newCatalogContent(),
+		report: &CheckReport{}, blocks: map[string]*checkedBlock{},
+	}
+	row := &blockInfo{id: "x"}
+	if list, at, err := openListing(bytes.NewReader(data), int64(len(data))); err == nil {
+		row = list.info(int64(len(data)), at)
+	}
+	r := &blockReader{c: c, id: row.id, blob: memoryBlob{bytes.NewReader(data)}, size: int64(len(data))}
+	r.check(row, &checkedBlock{row: row, parts: map[int]bool{}})
+	return len(c.report.Problems)
 }

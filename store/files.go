@@ -13,6 +13,8 @@ type fileOps interface {
 	OpenFile(name string, flag int, perm os.FileMode) (file, error)
 	// OpenMapped opens a file for bbolt, which maps it and so wants a real one.
 	OpenMapped(name string, flag int, perm os.FileMode) (*os.File, error)
+	// Commit does tx, a transaction of such a file.
+	Commit(name string, tx func() error) error
 	MkdirAll(name string, perm os.FileMode) error
 	ReadDir(name string) ([]os.DirEntry, error)
 	Stat(name string) (os.FileInfo, error)
@@ -20,6 +22,7 @@ type fileOps interface {
 	Remove(name string) error
 	SyncDir(name string) error
 	Free(dir string) (bytes int64, err error)
+	Total(dir string) (bytes int64, err error) // size of the disk
 }
 
 type file interface {
@@ -46,6 +49,8 @@ func (osFiles) OpenMapped(name string, flag int, perm os.FileMode) (*os.File, er
 	return os.OpenFile(name, flag, perm)
 }
 
+func (osFiles) Commit(_ string, tx func() error) error { return tx() }
+
 func (osFiles) MkdirAll(name string, perm os.FileMode) error { return os.MkdirAll(name, perm) }
 func (osFiles) ReadDir(name string) ([]os.DirEntry, error)   { return os.ReadDir(name) }
 func (osFiles) Stat(name string) (os.FileInfo, error)        { return os.Stat(name) }
@@ -70,6 +75,14 @@ func (osFiles) Free(dir string) (int64, error) {
 		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+func (osFiles) Total(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(st.Blocks) * int64(st.Bsize), nil
 }
 
 type osFile struct{ *os.File }

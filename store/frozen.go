@@ -30,7 +30,7 @@ func (s *Store) freeze(ctx context.Context) (*frozen, error) {
 		}
 		snap := &frozen{}
 		missing := false
-		err := s.catalog.db.View(func(tx *bbolt.Tx) error {
+		err := s.catalog.view(func(tx *bbolt.Tx) error {
 			var err error
 			if missing, err = s.holdBlocks(tx, snap); err != nil || missing {
 				return err

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,10 +34,15 @@ func FuzzBlock(f *testing.F) {
 		if err := store.ReadBlock(b, true); err != nil {
 			f.Fatal(err)
 		}
+		if n := store.CheckBlock(b); n > 0 {
+			f.Fatal(n, "problems")
+		}
 		f.Add(b)
 	}
-	f.Fuzz(func(_ *testing.T, data []byte) {
-		_ = store.ReadBlock(data, true)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := store.ReadBlock(data, true); store.CheckBlock(data) == 0 && err != nil {
+			t.Fatalf("a check finds nothing, a reader %v", err)
+		}
 		_ = store.ReadBlock(data, false)
 	})
 }
@@ -134,7 +140,8 @@ func FuzzManifest(f *testing.F) {
 func FuzzBackup(f *testing.F) {
 	s := open(f, f.TempDir())
 	var b bytes.Buffer
-	if _, err := s.BackupTar(f.Context(), &b, nil, nil); err != nil {
+	_, err := s.BackupTar(f.Context(), &b, nil, nil)
+	if err := errors.Join(err, s.Close()); err != nil {
 		f.Fatal(err)
 	}
 	if n, err := store.ReadBackup(b.Bytes()); n != 1 || err != nil {

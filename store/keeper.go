@@ -48,7 +48,15 @@ const keeperTick = 5 * time.Second
 func newKeeper(s *Store) *keeper {
 	return &keeper{
 		s: s, unmerged: map[string]bool{}, unmade: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		jobs: []job{{"roll up", s.rollUp}, {"make rollups again", s.remakeRollups}, {"merge rollups", s.compactRollups}, {"merge", s.mergeBlocks}},
+		jobs: []job{
+			{"deletion", s.takeOut},
+			{"retention", s.retainer.step},
+			{"roll up", s.rollUp},
+			{"make rollups again", s.remakeRollups},
+			{"merge rollups", s.compactRollups},
+			{"merge", s.mergeBlocks},
+			{"compact catalog", s.compactCatalog},
+		},
 	}
 }
 
@@ -76,9 +84,19 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.wake:
 		case <-tick.C:
 		}
-		if k.s.replayed.Load() {
+		if k.s.settled() {
 			k.work(ctx)
 		}
+	}
+}
+
+// settled says that what Open leaves for later is done.
+func (s *Store) settled() bool {
+	select {
+	case <-s.started:
+		return s.replayed.Load()
+	default:
+		return false
 	}
 }
 
@@ -233,8 +251,27 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 // swap puts blocks, whose files are complete, in the place of others, for the
 // catalog and for readers, and marks those whose profiles are in rollups now.
 // Readers that hold the old ones finish. After an error the new files are
-// gone.
+// gone. Blocks with something that is deleted stay until that is taken out.
 func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
+	s.deletions.mu.Lock()
+	defer s.deletions.mu.Unlock()
+	for _, b := range append(slices.Clone(remove), rolled...) {
+		if len(b.cuts) > 0 {
+			err := fmt.Errorf("replace block %s: %w", b.info.id, errCut)
+			for _, b := range add {
+				err = errors.Join(err, s.discard(b))
+			}
+			return err
+		}
+	}
+	return s.exchange(add, remove, rolled)
+}
+
+var errCut = inquest.Errorf(inquest.ErrUnavailable, "some of it was deleted meanwhile")
+
+// exchange is swap for whoever has taken out what is deleted; s.deletions.mu is
+// held.
+func (s *Store) exchange(add []*blockInfo, remove, rolled []*block) error {
 	var old, marked []*blockInfo
 	for _, b := range remove {
 		old = append(old, b.info)
@@ -242,7 +279,8 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 	for _, b := range rolled {
 		marked = append(marked, b.info)
 	}
-	if err := s.catalog.replace(add, old, marked); err != nil {
+	err := s.catalog.replace(add, old, marked)
+	if err != nil && !s.inForce(add, old) {
 		for _, b := range add {
 			err = errors.Join(err, s.discard(b))
 		}
@@ -255,6 +293,9 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 	s.blocks = slices.DeleteFunc(slices.Clone(s.blocks), func(b *block) bool { return slices.Contains(remove, b) })
 	for _, b := range remove {
 		s.index.remove(b)
+		if len(b.cuts) > 0 {
+			s.deletions.n--
+		}
 	}
 	var added []*block
 	for _, info := range add {
@@ -273,7 +314,18 @@ func (s *Store) swap(add []*blockInfo, remove, rolled []*block) error {
 	s.mu.Unlock()
 	for _, b := range remove {
 		s.listings.forget(b.info.id)
-		b.doom()
+		if err == nil { // else the next start deletes the file, if no row names it then
+			b.doom()
+		}
 	}
-	return nil
+	return err
+}
+
+// inForce says whether a replacement of which the transaction failed counts
+// all the same.
+func (s *Store) inForce(add, old []*blockInfo) bool {
+	if len(add) > 0 {
+		return s.catalog.has(add[0].id)
+	}
+	return len(old) > 0 && !s.catalog.has(old[0].id)
 }

@@ -415,3 +415,35 @@ func readKeyInfo(raw []byte, n, i int) (k storedKey, err error) {
 	}
 	return k, nil
 }
+
+// readAllKeys reads the keys of a block and what it says of each.
+func readAllKeys(list, info []byte) ([]storedKey, error) {
+	var keys []storedKey
+	c := cursor{b: list}
+	readKeyList(&c, func(_ int, who, seq uint64) {
+		var k storedKey
+		binary.BigEndian.PutUint64(k.key[:8], who)
+		binary.BigEndian.PutUint64(k.key[8:], seq)
+		keys = append(keys, k)
+	})
+	if c.bad || len(keys) > len(info)/8 {
+		return nil, errKeys
+	}
+	c = cursor{b: info}
+	for i := range keys {
+		keys[i].hash = c.u64()
+	}
+	for _, f := range [...]func(k *storedKey) *uint32{
+		func(k *storedKey) *uint32 { return &k.part },
+		func(k *storedKey) *uint32 { return &k.section },
+		func(k *storedKey) *uint32 { return &k.row },
+	} {
+		for i := range keys {
+			*f(&keys[i]) = uint32(c.bounded(1 << 30))
+		}
+	}
+	if c.bad {
+		return nil, errKeys
+	}
+	return keys, nil
+}

@@ -32,10 +32,14 @@ const (
 	bucketBaseAge   = "baseage"   // sequence, 8 bytes big-endian → name
 	bucketBuilds    = "builds"    // build id → JSON of inquest.Build
 	bucketDamaged   = "damaged"   // block id, '/', part number → reason
-	metaVersion     = "version"   // decimal catalogVersion
-	metaRestored    = "restored"  // RFC 3339; when the store was made of a backup
-	metaBackup      = "backup"    // RFC 3339; when that was made: what was deleted since is in the store again
-	metaNextLog     = "next_log"  // decimal; log files created from now on have this number or a higher one
+	bucketHorizon   = "horizon"   // horizonState → JSON of reach
+	bucketDeletions = "deletions" // number, 8 bytes big-endian → JSON of deletion
+	bucketCuts      = "cuts"      // block id, '/', number of a deletion, decimal → nothing; until it is done
+	horizonState    = "state"
+	metaVersion     = "version"  // decimal catalogVersion
+	metaRestored    = "restored" // RFC 3339; when the store was made of a backup
+	metaBackup      = "backup"   // RFC 3339; when that was made: what was deleted since is in the store again
+	metaNextLog     = "next_log" // decimal; log files created from now on have this number or a higher one
 )
 
 // Magic numbers, as the four bytes at the start of what they mark.

@@ -81,7 +81,7 @@ func (s *Store) mergeBatch() []*block {
 	var shared []*block
 	for _, b := range s.blocks {
 		switch {
-		case b.info.level != levelHead || !b.info.rolled || b.info.size >= s.o.merge.source || damaged[b.info.id] || s.keeper.unmerged[b.info.id]:
+		case b.info.level != levelHead || !b.info.rolled || b.info.size >= s.o.merge.source || damaged[b.info.id] || s.keeper.unmerged[b.info.id] || len(b.cuts) > 0:
 		case b.info.first == b.info.last:
 			own[b.info.first] = append(own[b.info.first], b)
 		default:

@@ -36,6 +36,12 @@ func (s *Store) openFiles() (*replay, error) {
 	if err := s.openBlocks(st); err != nil {
 		return nil, err
 	}
+	if err := s.openReach(); err != nil {
+		return nil, err
+	}
+	if err := s.openCuts(); err != nil {
+		return nil, err
+	}
 	if s.log, err = openLog(s.ops, filepath.Join(s.o.Dir, logDir), max(st.nextLog, 1)); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ func (s Span) empty() bool { return s.From >= s.Until }
 type plan struct {
 	whole Span // the window; wider than asked for where only rollups are left
 	spans [Day + 1][]Span
+	hide  *hiding // what does not count although it is there
 }
 
 // horizon is, by resolution, from when on there are rows that start then.
@@ -87,26 +88,25 @@ func (p *plan) window(asked inquest.Window) inquest.Window {
 }
 
 // plan divides the window of a selection; s.mu is held.
-func (s *Store) plan(sel *Selection) *plan {
+func (s *Store) plan(sel *Selection) (p *plan) {
 	from, until := windowNanos(sel.Window)
 	w := Span{from, until}
-	if sel.Digests {
+	switch {
+	case sel.Digests:
 		length := int64(FiveMinutes.Duration())
-		return rawOnly(Span{floorTo(from, length), ceilTo(until, length)})
+		p = rawOnly(Span{floorTo(from, length), ceilTo(until, length)})
+	case !sel.Rollups:
+		p = rawOnly(w)
+	default:
+		coarsest := Day
+		if sel.PerProcess {
+			coarsest = FiveMinutes
+		}
+		p = planWindow(w, sel.Step, coarsest, s.horizon(&sel.Services))
 	}
-	if !sel.Rollups {
-		return rawOnly(w)
-	}
-	coarsest := Day
-	if sel.PerProcess {
-		coarsest = FiveMinutes
-	}
-	return planWindow(w, sel.Step, coarsest, s.horizon(&sel.Services))
-}
-
-// horizon is what there still is of all of the services; s.mu is held.
-func (s *Store) horizon(*Services) *horizon {
-	return &horizon{minTime, minTime, minTime, minTime}
+	p.hide = s.hiding(sel.Rollups)
+	sel.Shared = sel.Shared && p.hide.mayShare(p.whole) && s.mayShareCut(p.whole)
+	return p
 }
 
 // RollupKeeps says whether the rows of rollups keep a label of profiles.

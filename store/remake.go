@@ -59,7 +59,7 @@ func (s *Store) rollupsToRemake() (day Span, old, raw []*block) {
 // blocksOfDay lists the rollups of a day and the blocks with profiles that are
 // in them, nothing if not all of these can be read; s.mu is held.
 func (s *Store) blocksOfDay(day Span) (rollups, raw []*block) {
-	if s.horizon(&Services{})[Raw] > day.From {
+	if s.rawKnown() > day.From {
 		return nil, nil
 	}
 	for _, b := range s.index.overlapping(day.From, day.Until-1) {

@@ -425,6 +425,7 @@ func (r *replay) progress() float64 {
 
 // start does what Open leaves for later.
 func (s *Store) start(ctx context.Context, r *replay) {
+	defer s.keeper.poke()
 	defer close(s.started)
 	began := time.Now()
 	err := s.loadBlockKeys(ctx)

@@ -109,7 +109,7 @@ func settle(ctx context.Context, temp string, m *Manifest, o RestoreOptions) err
 	if err != nil {
 		return err
 	}
-	err = s.catalog.db.Update(func(tx *bbolt.Tx) error {
+	err = s.catalog.update(func(tx *bbolt.Tx) error {
 		if err := put(tx, bucketMeta, []byte(metaBackup), []byte(m.Created.Format(time.RFC3339Nano))); err != nil {
 			return err
 		}
@@ -213,7 +213,7 @@ func (u *unpacked) compare(m *Manifest) error {
 // deletions asked for after it must be done again. Both are zero for a store
 // that was not.
 func (s *Store) Restored() (restored, backup time.Time, err error) {
-	err = s.catalog.db.View(func(tx *bbolt.Tx) error {
+	err = s.catalog.view(func(tx *bbolt.Tx) error {
 		for key, to := range map[string]*time.Time{metaRestored: &restored, metaBackup: &backup} {
 			v, err := get(tx, bucketMeta, []byte(key))
 			if err != nil || v == nil {

@@ -6,10 +6,11 @@ import (
 )
 
 // rollRolled makes the part of a service from parts of it in other rollups:
-// rows of one cell are added up.
-func (w *rollWriter) rollRolled(ctx context.Context, service string, parts []*Part, keep rollKeep) error {
+// rows of one cell are added up. Rows that drop takes are left out, if it is not
+// nil.
+func (w *rollWriter) rollRolled(ctx context.Context, service string, parts []*Part, keep rollKeep, drop func(Resolution, int64) bool) error {
 	r := newRoller(w, service, keep)
-	m := rollMerger{roller: r, open: map[procKey]*openDigest{}}
+	m := rollMerger{roller: r, drop: drop, open: map[procKey]*openDigest{}}
 	for _, p := range parts {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -28,6 +29,7 @@ func (w *rollWriter) rollRolled(ctx context.Context, service string, parts []*Pa
 // rollMerger adds parts of rollups to a roller.
 type rollMerger struct {
 	*roller
+	drop                      func(Resolution, int64) bool
 	name, series, sets, procs []uint32 // of the part at hand: what its own are in the roller
 	digests                   digestReader
 	open                      map[procKey]*openDigest
@@ -127,6 +129,9 @@ func (m *rollMerger) addCells(p *Part, sec *partSection, g *group, layout int, r
 		i := from
 		for ; i < len(rows); i++ {
 			row := &rows[i]
+			if m.drop != nil && m.drop(sec.info.Resolution, row.start) {
+				continue
+			}
 			key := cellKey{layout, m.sets[row.labels], floorTo(row.start, pool.length)}
 			c, err := pool.get(key, sec.cols, m.pin)
 			if err != nil {
@@ -162,6 +167,9 @@ func (m *rollMerger) addDigests(p *Part, g *group, l *rollLayout, rows []row) er
 	layout := m.layout(l)
 	for i := range rows {
 		row := &rows[i]
+		if m.drop != nil && m.drop(FiveMinutes, row.start) {
+			continue
+		}
 		d := m.move(m.digests.row(i, row.totals))
 		key := procKey{layout, m.sets[row.labels], m.procs[row.process], row.start}
 		have, ok := m.open[key]

@@ -74,6 +74,7 @@ type rollPart struct {
 	service  string
 	dict     *rollDict
 	sections []*rollSection
+	used     rollUse
 }
 
 type rollSection struct {
@@ -138,6 +139,7 @@ func (w *rollWriter) pack(p *rollPart, s *rollSection) error {
 			return err
 		}
 	}
+	p.used.add(p.dict, s, w.w.samples.ids)
 	w.raw = appendCells(w.raw[:0], s.rows)
 	g.streams = append(g.streams, w.b.pk.stream(streamCells, w.raw))
 	placed := &group{rows: g.rows, samples: g.samples, from: g.from, until: g.until}
@@ -187,6 +189,7 @@ func (w *rollWriter) finish(p *rollPart) (partInfo, error) {
 	if len(info.sections) == 0 {
 		return info, nil
 	}
+	p.used.blank(p.dict)
 	for _, st := range p.dict.streams(w.b.pk) {
 		placed, err := w.b.place(st)
 		if err != nil {
@@ -310,4 +313,65 @@ func processName(t *tables, process, set uint32) string {
 		}
 	}
 	return ""
+}
+
+// rollUse is what the rows of a part use of its dictionary. The profiles it is
+// made of had more: of other days, or what is deleted.
+type rollUse struct{ nodes, names, sets, procs bitset }
+
+// add marks what the rows use that wait in a section, and the samples of their
+// group, unless they are digests.
+func (u *rollUse) add(d *rollDict, s *rollSection, ids []uint32) {
+	u.nodes.fit(len(d.funcUp))
+	u.names.fit(len(d.names))
+	u.sets.fit(len(d.metaSets))
+	u.procs.fit(len(d.processes))
+	if !s.digest {
+		for _, id := range ids {
+			u.nodes.add(id)
+		}
+	}
+	for _, x := range s.digests {
+		for _, n := range x.name {
+			u.names.add(n)
+		}
+	}
+	for _, r := range s.rows {
+		u.sets.add(r.labels)
+		u.procs.add(r.process)
+		for _, proc := range r.cell.processes {
+			u.procs.add(proc)
+		}
+	}
+}
+
+func (b bitset) has(n int) bool { return b[n>>6]>>(n&63)&1 != 0 }
+
+// blank empties what is not used. Ids stay.
+func (u *rollUse) blank(d *rollDict) {
+	u.nodes.fit(len(d.funcUp))
+	u.names.fit(len(d.names))
+	u.sets.fit(len(d.metaSets))
+	u.procs.fit(len(d.processes))
+	for i := len(d.funcUp) - 1; i > 0; i-- { // callers come first
+		if u.nodes.has(i) {
+			u.nodes.add(uint32(d.funcUp[i]))
+			u.names.add(d.funcName[i])
+		}
+	}
+	for i := range d.names {
+		if !u.names.has(i) {
+			d.names[i], d.info[i] = "", FuncInfo{}
+		}
+	}
+	for i := range d.metaSets {
+		if !u.sets.has(i) {
+			d.metaSets[i] = nil
+		}
+	}
+	for i := range d.processes {
+		if !u.procs.has(i) {
+			d.processes[i] = 0
+		}
+	}
 }

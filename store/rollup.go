@@ -392,7 +392,7 @@ func (s *Store) rewriteRollups(ctx context.Context, blocks []*block, keep rollKe
 		return err
 	}
 	info, err := s.writeRollup(ctx, blockIDs(blocks), beside, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
-		return w.rollRolled(ctx, service, ps, keep)
+		return w.rollRolled(ctx, service, ps, keep, nil)
 	})
 	if err != nil {
 		return fmt.Errorf("merge %d rollup blocks: %w", len(blocks), err)

@@ -92,19 +92,19 @@ func benchRollup(b *testing.B, fill func(s *store.Store) int) {
 		n := float64(fill(s))
 		runtime.GC()
 		b.StartTimer()
-		began := cpuTime(b)
+		began := processorTime(b)
 		if err := s.Settle(ctx); err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric(float64((cpuTime(b)-began).Microseconds())/n, "µs/profile")
+		b.ReportMetric(float64((processorTime(b)-began).Microseconds())/n, "µs/profile")
 		blocks, _, _, bytes := store.Rollups(s)
 		b.ReportMetric(float64(bytes)/n, "B/profile")
 		b.Logf("%.0f profiles, %d blocks: %s", n, blocks, perProfile(store.RollupSizes(b, s), n))
-		began = cpuTime(b)
+		began = processorTime(b)
 		if err := store.DropRollups(ctx, s, [4]bool{true, true, true, true}); err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric(float64((cpuTime(b)-began).Microseconds())/n, "merge-µs/profile")
+		b.ReportMetric(float64((processorTime(b)-began).Microseconds())/n, "merge-µs/profile")
 		_, _, _, bytes = store.Rollups(s)
 		b.ReportMetric(float64(bytes)/n, "merged-B/profile")
 		b.Logf("merged: %s", perProfile(store.RollupSizes(b, s), n))
@@ -119,8 +119,8 @@ func perProfile(sizes map[string]int64, n float64) string {
 	return out
 }
 
-// cpuTime is the processor time this program took.
-func cpuTime(tb testing.TB) time.Duration {
+// processorTime is the processor time this program took.
+func processorTime(tb testing.TB) time.Duration {
 	tb.Helper()
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {

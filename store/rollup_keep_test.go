@@ -17,13 +17,6 @@ import (
 	"github.com/goinquest/inquest/store"
 )
 
-func settle(tb testing.TB, s *store.Store) {
-	tb.Helper()
-	if err := s.Settle(context.Background()); err != nil {
-		tb.Fatal(err)
-	}
-}
-
 func flush(tb testing.TB, s *store.Store) {
 	tb.Helper()
 	if err := s.Flush(context.Background()); err != nil {

@@ -27,7 +27,7 @@ func RollupView(tb testing.TB, s *Store) *View {
 	for _, b := range s.blocks {
 		if b.info.level == levelRollup {
 			b.acquire()
-			v.blocks = append(v.blocks, viewBlock{b, false})
+			v.blocks = append(v.blocks, viewBlock{b, false, nil})
 		}
 	}
 	s.mu.RUnlock()

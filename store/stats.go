@@ -122,6 +122,20 @@ func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
 	gauge("block_bytes", "Size of the files of blocks with profiles.", func() float64 { return float64(s.Stats().BlockBytes) })
 	gauge("rollup_bytes", "Size of the files of rollups and function digests.", func() float64 { return float64(s.Stats().RollupBytes) })
 	gauge("pending_blocks", "Blocks that are not rolled up yet.", func() float64 { return float64(s.Stats().Pending) })
+	counter("retention_deleted_blocks_total", "Blocks deleted for their age or for want of space since the start.", &s.retainer.blocks)
+	counter("retention_deleted_bytes_total", "Bytes deleted for their age or for want of space since the start.", &s.retainer.bytes)
+	counter("retention_early_total", "Times that profiles were deleted early because the disk was short of space.", &s.retainer.early)
+	for r := Raw; r <= Day; r++ {
+		st.registered = append(st.registered, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "inquest_store_retention_horizon_seconds", Help: "Unix time from which on rows of a resolution are kept, of services without exception; 0 if all are.",
+			ConstLabels: prometheus.Labels{"resolution": r.String()},
+		}, func() float64 { return s.horizonSeconds(r) }))
+	}
+	gauge("deletion_blocks", "Blocks that hold something that was deleted on request and is not taken out yet.", func() float64 {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		return float64(s.deletions.n)
+	})
 	gauge("replay_progress", "How much of the log is replayed, 0 to 1.", func() float64 {
 		if s.replayed.Load() {
 			return 1

@@ -52,9 +52,12 @@ type Options struct {
 	// RollupDelay is how long profiles of a new block wait for others before they
 	// are rolled up; default 2 min, negative: not at all.
 	RollupDelay  time.Duration
-	MinFreeBytes int64         // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
-	MergeAge     time.Duration // after which blocks are merged though they are few; default 4 h
-	MergeBytes   int64         // of memory for making blocks of blocks: of the dictionary of a merged part; default 64 MiB
+	MinFreeBytes int64 // of disk that stay free: below it writes get ErrDiskFull; default 64 MiB
+	// Retention says what is deleted for its age or for want of space; default
+	// nothing. See SetRetention.
+	Retention  Retention
+	MergeAge   time.Duration // after which blocks are merged though they are few; default 4 h
+	MergeBytes int64         // of memory for making blocks of blocks: of the dictionary of a merged part; default 64 MiB
 	// KeeperBytesPerSecond is how much background jobs read and write at most;
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
@@ -126,6 +129,9 @@ type Store struct {
 	commit    *committer
 	closer    *closer
 	keeper    *keeper
+	retainer  *retainer
+	deletions deletions
+	reach     atomic.Pointer[reach]
 
 	run       uint64 // number of this run's first log file
 	replay    *replay
@@ -164,6 +170,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := o.Retention.Validate(); err != nil {
+		return nil, err
+	}
 	if err := o.files.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
@@ -185,6 +194,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.replayed.Store(len(r.files) == 0) // after a clean end there is nothing to replay
 	s.commit = newCommitter(s, 1)
 	s.closer = newCloser(s)
+	s.retainer = newRetainer(s)
 	if s.stats, err = newStats(s, o.Registerer); err != nil {
 		s.closeFiles()
 		return nil, fmt.Errorf("open store: %w", err)

@@ -30,6 +30,7 @@ type View struct {
 type viewBlock struct {
 	*block
 	rolled bool
+	cuts   []cut
 }
 
 // Selection says what a view is of.
@@ -95,15 +96,15 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	v := &View{Incomplete: !s.replayed.Load(), Window: p.window(sel.Window)}
 	for _, h := range s.allHeads() {
 		if sel.Services.wants(h.service) && !sel.Digests {
-			if part := s.headPart(h, []Span{p.whole}); part != nil {
+			if part := s.headPart(h, p.ofHead(h)); part != nil {
 				v.Parts = append(v.Parts, part)
 			}
 		}
 	}
 	for _, b := range s.index.overlapping(p.whole.From, p.whole.Until-1) {
-		if sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) && p.mayTouch(b.info) {
+		if sel.wantsLevel(b.info.level) && sel.Services.mayBeIn(b.info) && (len(b.cuts) > 0 || p.mayTouch(b.info)) {
 			b.acquire()
-			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled})
+			v.blocks = append(v.blocks, viewBlock{b, b.info.rolled, b.cuts})
 		}
 	}
 	for key, reason := range s.damaged {
@@ -157,7 +158,7 @@ func (s *Store) allHeads() []*head {
 	return append(append(out, s.closing...), s.recovered...)
 }
 
-func (s *Store) headPart(h *head, spans []Span) *Part {
+func (s *Store) headPart(h *head, spansOf func(inquest.Kind) []Span) *Part {
 	snap := h.snapshot()
 	p := &Part{
 		Service: h.service, s: s, tables: snap.tables,
@@ -165,7 +166,9 @@ func (s *Store) headPart(h *head, spans []Span) *Part {
 	}
 	t := &p.tables
 	for i := range snap.sections {
-		hs := &snap.sections[i]
+		hs, l := &snap.sections[i], &t.layouts[i]
+		kind := inquest.Kind(t.strings[l.kind])
+		spans := spansOf(kind)
 		sec := partSection{cols: hs.cols}
 		sec.addGroups(hs.groups, spans)
 		for _, r := range hs.rows {
@@ -176,11 +179,10 @@ func (s *Store) headPart(h *head, spans []Span) *Part {
 		if sec.n == 0 {
 			continue
 		}
-		l := &t.layouts[i]
 		for _, pr := range l.types {
 			sec.types = append(sec.types, [2]string{t.strings[pr.name], t.strings[pr.value]})
 		}
-		sec.describe(&sectionInfo{kind: inquest.Kind(t.strings[l.kind]), sampleTypes: sec.types}, spans)
+		sec.describe(&sectionInfo{kind: kind, sampleTypes: sec.types}, spans)
 		p.sections = append(p.sections, sec)
 	}
 	if len(p.sections) == 0 {
@@ -294,10 +296,16 @@ func (p *plan) touches(b viewBlock, pi *partInfo, sel *Selection) bool {
 	})
 }
 
-// of is where rows of a section count: profiles that are in rollups too count
-// only where the plan has no rollup, and of two parts that hold the same steps
-// of a service only the shared one or only the service's own.
+// of is where rows of a section count: where the plan reads them, less what
+// is hidden.
 func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
+	return p.hide.visible(p, p.chosen(b, pi, si, sel), b, pi, si)
+}
+
+// chosen is where the plan reads rows of a section: profiles that are in
+// rollups too only where it has no rollup, and of two parts that hold the same
+// steps of a service only the shared one or only the service's own.
+func (p *plan) chosen(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
 	switch {
 	case sel.Digests:
 		if si.digest {
@@ -318,6 +326,13 @@ func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []
 		return p.spans[Raw]
 	}
 	return []Span{p.whole}
+}
+
+// ofHead is where profiles of a head count, by kind.
+func (p *plan) ofHead(h *head) func(inquest.Kind) []Span {
+	return func(kind inquest.Kind) []Span {
+		return after([]Span{p.whole}, p.hide.since(h.service, kind, Raw, true))
+	}
 }
 
 // sharedFrom is the finest resolution that parts of several services have.
@@ -426,7 +441,7 @@ func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row
 			if err != nil {
 				return nil, 0, 0, err
 			}
-			if r := slices.Index(rows.Key, key); r >= 0 {
+			if r := slices.Index(rows.Key, key); r >= 0 && within(p.sections[i].info.Spans, rows.Start[r]) {
 				return p, i, r, nil
 			}
 		}
@@ -482,26 +497,33 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 		s.mu.RUnlock()
 		return nil, errClosed()
 	}
+	p := rawOnly(Span{from, until})
+	p.hide = s.hiding(false)
 	for _, h := range s.allHeads() {
-		if p := s.headPart(h, []Span{{from, until}}); p != nil {
+		if p := s.headPart(h, p.ofHead(h)); p != nil {
 			for i := range p.sections {
 				add(h.service, p.sections[i].info)
 			}
 		}
 	}
-	var blocks []*block
+	var blocks []viewBlock
 	for _, b := range s.index.overlapping(from, until-1) {
 		b.acquire()
-		blocks = append(blocks, b)
+		blocks = append(blocks, viewBlock{b, b.info.rolled, b.cuts})
 	}
 	s.mu.RUnlock()
 	for _, b := range blocks {
-		if list, err := s.listing(b); err == nil { // else views report it
+		if list, err := s.listing(b.block); err == nil { // else views report it
 			for i := range list.parts {
-				for j := range list.parts[i].sections {
+				pi := &list.parts[i]
+				for j := range pi.sections {
+					si := &pi.sections[j]
 					// Of rollups the finest: those that are coarser touch more.
-					if si := &list.parts[i].sections[j]; !si.digest && si.resolution <= FiveMinutes {
-						add(list.parts[i].service, si.section())
+					if si.digest || si.resolution > FiveMinutes {
+						continue
+					}
+					if touch(p.hide.visible(p, []Span{p.whole}, b, pi, si), si.from, si.until) {
+						add(pi.service, si.section())
 					}
 				}
 			}

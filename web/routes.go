@@ -33,6 +33,9 @@ func (s *Server) apiRoutes() []route {
 		{get, "/api/v1/releases", ScopeRead, s.getReleases},
 		{get, "/api/v1/types", ScopeRead, s.getTypes},
 
+		{http.MethodDelete, "/api/v1/data", ScopeAdmin, s.deleteData},
+		{get, "/api/v1/deletions", ScopeAdmin, s.getDeletions},
+
 		{post, "/api/v1/agents/:id/report", ScopeIngest, s.agentReport},
 		{get, "/api/v1/agents/:id/commands", ScopeIngest, s.agentCommands},
 		{post, "/api/v1/agents/:id/commands/:command", ScopeIngest, s.agentResult},

@@ -123,6 +123,7 @@ func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry
 		Logger:     c.log,
 		Registerer: registry,
 		Epoch:      c.o.Epoch,
+		Retention:  c.o.retention(),
 		HeadBytes:  c.o.budget.heads,
 		LogBytes:   c.o.budget.logBytes(),
 		CacheBytes: c.o.budget.caches,

@@ -25,6 +25,7 @@ type options struct {
 
 	Data      string
 	Retention time.Duration
+	Keep      retention // of the file; Retention is its Raw
 	Epoch     time.Duration
 
 	RollupLabels []string
@@ -70,13 +71,15 @@ func define(o *options) *settings.Set {
 	s.Duration(&o.ShutdownTimeout, "shutdown-timeout", 30*time.Second, time.Second, "longest `DURATION` from SIGTERM to the end")
 	s.Group("Keeping")
 	s.String(&o.Data, "data", "", "`DIRECTORY` for everything stored; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/share/inquest/collector").Path = true
-	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "oldest profile taken: one that began longer ago than this `DURATION` is refused")
+	s.Duration(&o.Retention, "retention", 15*24*time.Hour, time.Minute, "`DURATION` that single profiles are kept, and not taken beyond; the file says more under retention")
 	s.List(&o.RollupLabels, "rollup-labels", "further `LABELS` of profiles by which old data can still be asked for, beside service, build and release; each value makes rollups larger")
 	s.Duration(&o.Epoch, "epoch", 30*time.Minute, time.Second, "`DURATION` after which what is in memory becomes a block on disk")
 	s.Size(&o.Memory, "memory", 0, leastMemory, "`BYTES` of memory the process may take, whatever is asked of it").Default = "80 % of its control group's, or half of the machine's if that is less"
 	s.Group("Watching itself")
 	s.Bool(&o.SelfProfile, "self-profile", true, "take profiles of the collector itself, as service inquest-collector")
 	o.Log.Define(s)
+	o.Keep = defaultRetention
+	s.Section("retention", "how long what is kept, see How long things are kept", &o.Keep)
 	s.Section("tokens", "who may do what, see collector token", &o.Tokens)
 	o.Scrape.Self = agent.SelfConfig{Enabled: true, Service: "inquest-collector"}
 	s.Section("scrape", "what the agent in this process scrapes, as in an agent's file", &o.Scrape)
@@ -96,6 +99,12 @@ func parse(args, environ []string, stdout io.Writer) (o *options, done bool, err
 	}
 	if err := web.CheckExposure(o.Listen, len(o.Tokens), o.Insecure); err != nil {
 		return nil, false, settings.Errorf("%w", err)
+	}
+	if o.Keep.Raw != 0 && o.set.Lookup("retention").Source() == "default" {
+		o.Retention = time.Duration(o.Keep.Raw)
+	}
+	if policy := o.retention(); policy.Validate() != nil {
+		return nil, false, settings.Errorf("%w", o.set.InSection("retention", policy.Validate()))
 	}
 	if o.budget, err = o.memory(); err != nil {
 		return nil, false, err

@@ -12,7 +12,7 @@ import (
 )
 
 // reloadable are the settings that take effect without a restart.
-var reloadable = []string{"config", "log-level", "self-profile"}
+var reloadable = []string{"config", "log-level", "self-profile", "retention"}
 
 // reload reads the configuration again and puts to use what can be changed
 // while running. When the new one is wrong, the old one stays.
@@ -31,6 +31,9 @@ func (c *collector) reload(level *slog.LevelVar) {
 	}
 	if err := c.setTokens(next); err != nil {
 		c.log.Error("tokens not reloaded, the old ones stay", inquest.LogErr, err)
+	}
+	if err := c.store.SetRetention(next.retention()); err != nil {
+		c.log.Error("retention not reloaded, the old one stays", inquest.LogErr, err)
 	}
 	level.Set(next.Log.SlogLevel())
 	if err := c.web.Reload(); err != nil {

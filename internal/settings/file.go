@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -112,7 +113,7 @@ func (r *reader) document(root *yaml.Node) error {
 // only checked here; see inline.
 func (r *reader) key(root, key, value *yaml.Node) error {
 	for _, st := range r.set.settings {
-		if st.Key() == key.Value && st.Name != "config" {
+		if st.Key() == key.Value && st.Name != "config" && !r.isSection(key, value) {
 			return r.setting(st, value)
 		}
 	}
@@ -129,6 +130,15 @@ func (r *reader) key(root, key, value *yaml.Node) error {
 		}
 	}
 	return r.unknown(key, r.topKeys())
+}
+
+// isSection says whether a key that names a setting too has a section here: a
+// short form and a long one.
+func (r *reader) isSection(key, value *yaml.Node) bool {
+	for value.Kind == yaml.AliasNode {
+		value = value.Alias
+	}
+	return value.Kind == yaml.MappingNode && slices.ContainsFunc(r.set.sections, func(s section) bool { return s.key == key.Value })
 }
 
 func (r *reader) setting(st *Setting, value *yaml.Node) error {

@@ -1,0 +1,108 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/store"
+)
+
+// deletion is a store.Deletion as the API shows it.
+type deletion struct {
+	Number   uint64             `json:"number,omitempty"` // 0 of a dry run
+	Service  string             `json:"service,omitempty"`
+	From     *time.Time         `json:"from,omitempty"`
+	Until    *time.Time         `json:"until,omitempty"`
+	Reason   string             `json:"reason,omitempty"`
+	By       string             `json:"by"`
+	At       time.Time          `json:"at"`
+	Done     *time.Time         `json:"done,omitempty"`
+	Profiles int64              `json:"profiles"`
+	Bytes    int64              `json:"bytes"`
+	Rollups  map[string]between `json:"rollups,omitempty"`
+}
+
+// between is a range of time; an end that is missing is open.
+type between struct {
+	From  *time.Time `json:"from,omitempty"`
+	Until *time.Time `json:"until,omitempty"`
+}
+
+func newBetween(w inquest.Window) between { return between{timeOrNil(w.From), timeOrNil(w.Until)} }
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func newDeletion(d *store.Deletion) deletion {
+	out := deletion{
+		Number: d.Number, Service: d.Service, From: timeOrNil(d.Window.From), Until: timeOrNil(d.Window.Until), Reason: d.Reason, By: d.By,
+		At: d.At, Done: timeOrNil(d.Done), Profiles: d.Profiles, Bytes: d.Bytes,
+	}
+	for r, w := range d.Rollups {
+		if out.Rollups == nil {
+			out.Rollups = map[string]between{}
+		}
+		out.Rollups[r] = newBetween(w)
+	}
+	return out
+}
+
+// deleteData deletes what is stored of a service, or of a range of time.
+func (s *Server) deleteData(c echo.Context) error {
+	p := s.params(c, "service", "from", "until", "reason", "dry_run")
+	d := store.Deletion{
+		Service: p.text("service"), Window: inquest.Window{From: p.time("from", time.Time{}), Until: p.time("until", time.Time{})},
+		Reason: p.text("reason"), By: caller(c).name,
+	}
+	for _, name := range []string{"service", "from", "until"} {
+		if p.values.Has(name) && p.text(name) == "" { // less would be meant than what is deleted
+			p.fail(inquest.Errorf(inquest.ErrInvalid, "parameter %s is empty", name))
+		}
+	}
+	dry := p.boolean("dry_run")
+	if len(d.Reason) > maxReason {
+		p.fail(inquest.Errorf(inquest.ErrInvalid, "parameter reason has %d bytes, %d are allowed", len(d.Reason), maxReason))
+	}
+	if err := p.err(); err != nil {
+		return err
+	}
+	ctx, do := c.Request().Context(), s.o.Store.Delete
+	if dry {
+		do = s.o.Store.Preview
+	} else {
+		s.audit(c, caller(c), "delete data", inquest.LogService, d.Service, "from", d.Window.From, "until", d.Window.Until, "reason", d.Reason)
+	}
+	d, err := do(ctx, d)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, newDeletion(&d))
+}
+
+// maxReason bounds what is kept for ever of a request.
+const maxReason = 1000
+
+// getDeletions lists what was ever deleted on request.
+func (s *Server) getDeletions(c echo.Context) error {
+	if err := s.params(c).err(); err != nil {
+		return err
+	}
+	ds, err := s.o.Store.Deletions()
+	if err != nil {
+		return err
+	}
+	out := make([]deletion, len(ds))
+	for i := range ds {
+		out[i] = newDeletion(&ds[i])
+	}
+	return c.JSON(http.StatusOK, struct {
+		Values []deletion `json:"values"`
+	}{out})
+}
