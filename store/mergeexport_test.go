@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"github.com/goinquest/inquest"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -138,19 +137,4 @@ func (f *failFile) Datasync() error {
 		return err
 	}
 	return f.file.Datasync()
-}
-
-// BodyHash is the hash of the body that a key in a block names.
-func (s *Store) BodyHash(key inquest.Key) uint64 {
-	for {
-		_, candidates := s.keys.lookup(key)
-		b, k, err := s.storedKey(key, candidates)
-		if err != nil {
-			panic(err)
-		}
-		if b != nil {
-			b.release()
-			return k.hash
-		}
-	}
 }
