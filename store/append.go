@@ -56,6 +56,9 @@ func (s *Store) Append(ctx context.Context, r *Record) (Appended, error) {
 			return s.write(ctx, r, start)
 		}
 		a, found, err := s.known(ctx, r.Key, r.BodyHash, taken, candidates)
+		if found && a.ID == "" {
+			a.ID = newID(r.Key, start)
+		}
 		if found || err != nil {
 			return a, err
 		}
@@ -177,12 +180,18 @@ func (s *Store) known(ctx context.Context, key inquest.Key, hash uint64, taken *
 			return Appended{}, false, nil
 		}
 		defer b.release()
+		if k.part == lostPart {
+			return Appended{Duplicate: true}, true, nil
+		}
 		if k.hash != hash {
 			return Appended{}, false, conflict(key)
 		}
 		row, err := s.rowOf(b, k)
 		if err != nil {
-			return Appended{}, false, s.quarantine(b, int(k.part), "", err)
+			if err = s.quarantine(b, int(k.part), "", err); diskFailed(err) {
+				return Appended{}, false, err
+			}
+			return Appended{Duplicate: true}, true, nil
 		}
 		return Appended{ID: newID(key, row.start), Duplicate: true, Samples: int(row.samples)}, true, nil
 	}
@@ -220,7 +229,8 @@ func (s *Store) Seen(key inquest.Key, bodyHash uint64) (a Appended, seen bool, e
 	if taken == nil && len(candidates) == 0 {
 		return Appended{}, false, nil
 	}
-	return s.known(ctx, key, bodyHash, taken, candidates)
+	a, seen, err = s.known(ctx, key, bodyHash, taken, candidates)
+	return a, seen && a.ID != "", err // of one that is damaged Append makes the id
 }
 
 // claim reserves a key without looking.

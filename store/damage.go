@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,12 +134,19 @@ func (s *Store) storedKey(key inquest.Key, candidates []*block) (*block, *stored
 			return b, k, nil
 		}
 		b.release()
-		if err != nil {
+		if diskFailed(err) {
 			return nil, nil, fmt.Errorf("look for key in block %s: %w", b.info.id, err)
+		}
+		if err != nil {
+			s.quarantineKeys(b, err)
 		}
 	}
 	return nil, nil, nil
 }
+
+// lostPart is the part of a key that a block has, though it cannot be read
+// where and with which body.
+const lostPart = math.MaxUint32
 
 // findKey looks for a key in the block, which is held; nil if it is not there.
 func (b *block) findKey(pk *packer, key inquest.Key) (*storedKey, error) {
@@ -160,12 +168,17 @@ func (b *block) findKey(pk *packer, key inquest.Key) (*storedKey, error) {
 	if at < 0 {
 		return nil, nil
 	}
-	if raw, err = b.read(pk, &b.info.keyInfo); err != nil {
+	k := storedKey{part: lostPart}
+	if raw, err = b.read(pk, &b.info.keyInfo); err == nil {
+		k, err = readKeyInfo(raw, b.info.keys, at)
+	}
+	if diskFailed(err) {
 		return nil, err
 	}
-	k, err := readKeyInfo(raw, b.info.keys, at)
-	k.key = key
-	return &k, err
+	if k.key = key; err != nil {
+		k.part = lostPart
+	}
+	return &k, nil
 }
 
 // rowOf reads what is known of the profile a block's key list points to.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/profile"
 	"github.com/goinquest/inquest/store"
 )
@@ -283,7 +284,8 @@ func (f *flipper) flip(when string, bad []byte) {
 	if err := os.WriteFile(filepath.Join(dir, f.name), bad, 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	v := &survivor{t: f.t, d: f.v.d, dir: dir, clock: f.v.clock, options: f.v.options}
+	v := &survivor{t: f.t, d: profile.NewDecoder(profile.Limits{}), dir: dir, clock: f.v.clock, options: f.v.options, records: f.v.records,
+		model: map[inquest.Key]string{}, ids: map[inquest.Key]string{}}
 	err := v.tryOpen()
 	if errors.Is(err, store.ErrCatalog) && f.name == "catalog.db" {
 		if r := check(f.t, dir, true, false); r.Left() > 0 {
@@ -303,11 +305,36 @@ func (f *flipper) flip(when string, bad []byte) {
 	} else {
 		view.Close()
 	}
+	f.resend(when, v, got, reported)
 	flush(f.t, v.s)
 	settle(f.t, v.s)
 	f.settled(when, v.s, reported)
 	if err := v.s.Close(); err != nil {
 		f.t.Fatalf("%s: %v", when, err)
+	}
+}
+
+// resend finds what is served by id, and sends everything again: what is there
+// is known, whatever is damaged, but for what keys that cannot be read had.
+func (f *flipper) resend(when string, v *survivor, got answers, reported []string) {
+	f.t.Helper()
+	forgot := slices.ContainsFunc(reported, func(r string) bool { return strings.Contains(r, ": keys: ") || strings.HasPrefix(r, "log/") })
+	for k, id := range f.v.ids {
+		meta := v.records[k].meta
+		if _, served := got["raw|"+meta.Service()+"|"+id]; served {
+			view, _, _, err := v.s.Find(context.Background(), id)
+			if err != nil {
+				f.t.Fatalf("%s: find %s: %v, %v", when, id, err, reported)
+			}
+			view.Close()
+			v.ids[k] = id
+		}
+		if forgot {
+			continue
+		}
+		if err := v.send(k); err != nil { // it checks the answer
+			f.t.Fatalf("%s: %v", when, err)
+		}
 	}
 }
 

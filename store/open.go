@@ -208,9 +208,16 @@ func (s *Store) keysForgotten(keys int, written time.Time) {
 }
 
 func (s *Store) quarantineKeys(b *block, err error) {
+	what := fmt.Sprintf("block %s: keys: %v", b.info.id, err)
 	s.mu.Lock()
-	s.lostLog = append(s.lostLog, fmt.Sprintf("block %s: keys: %v", b.info.id, err))
+	known := slices.Contains(s.lostLog, what)
+	if !known {
+		s.lostLog = append(s.lostLog, what)
+	}
 	s.mu.Unlock()
+	if known {
+		return
+	}
 	s.stats.quarantined.Add(1)
 	s.o.Logger.Error("keys of a block cannot be read, its profiles could be stored twice", inquest.LogBlock, b.info.id, inquest.LogErr, err)
 }

@@ -240,7 +240,7 @@ func (r *replay) run(ctx context.Context) error {
 	}
 	// Profiles that could not be read may be sent again.
 	for k, there := range r.keys {
-		if !there && !r.s.inBlocks(k) {
+		if !there && !r.s.inBlocks(ctx, k) {
 			r.s.keys.release(k)
 		}
 	}
@@ -297,14 +297,14 @@ func (r *replay) runPass(ctx context.Context, epochs map[uint64]bool) error {
 			}
 			of = p.file
 		}
-		r.frame(f, p, epochs)
+		r.frame(ctx, f, p, epochs)
 		r.done.Add(p.size)
 	}
 	return ctx.Err() // if it has ended, the last frame may not be damaged at all
 }
 
 // frame replays the records of some epochs in one frame.
-func (r *replay) frame(f io.ReaderAt, p framePlace, epochs map[uint64]bool) {
+func (r *replay) frame(ctx context.Context, f io.ReaderAt, p framePlace, epochs map[uint64]bool) {
 	recs, payload, err := r.readFrame(f, p)
 	if err != nil {
 		if !r.damaged[p] { // else an earlier pass has told
@@ -316,7 +316,7 @@ func (r *replay) frame(f io.ReaderAt, p framePlace, epochs map[uint64]bool) {
 	for i := range recs {
 		x := &recs[i]
 		if epochs[x.epoch] {
-			r.record(x, payload[:x.size], payload[x.size:x.size+x.state])
+			r.record(ctx, x, payload[:x.size], payload[x.size:x.size+x.state])
 		}
 		payload = payload[x.size+x.state:]
 	}
@@ -347,7 +347,7 @@ func (r *replay) readFrame(f io.ReaderAt, p framePlace) ([]indexed, []byte, erro
 
 // record replays one record, unless its epoch is closed or it is there
 // already.
-func (r *replay) record(x *indexed, payload, state []byte) {
+func (r *replay) record(ctx context.Context, x *indexed, payload, state []byte) {
 	if r.closed[x.epoch] || r.broken[x.epoch] {
 		return
 	}
@@ -360,7 +360,7 @@ func (r *replay) record(x *indexed, payload, state []byte) {
 		r.s.recovered = append(r.s.recovered, h)
 		r.s.mu.Unlock()
 	}
-	full, err := r.apply(h, x, payload)
+	full, err := r.apply(ctx, h, x, payload)
 	if err != nil {
 		r.broken[x.epoch] = true
 		r.s.quarantineLog(fmt.Sprintf("service %s, epoch %d: %v; profiles logged after that cannot be read", x.service, x.epoch, err))
@@ -376,7 +376,7 @@ func (r *replay) record(x *indexed, payload, state []byte) {
 	}
 }
 
-func (r *replay) apply(h *head, x *indexed, payload []byte) (full bool, err error) {
+func (r *replay) apply(ctx context.Context, h *head, x *indexed, payload []byte) (full bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := cursor{b: payload}
@@ -395,7 +395,7 @@ func (r *replay) apply(h *head, x *indexed, payload []byte) (full bool, err erro
 	}
 	// A record that was refused may have reached the disk; then its sender's
 	// second attempt is there too.
-	if r.keys[x.key] || r.s.inBlocks(x.key) {
+	if r.keys[x.key] || r.s.inBlocks(ctx, x.key) {
 		return false, nil
 	}
 	r.keys[x.key] = true
@@ -407,12 +407,19 @@ func (r *replay) apply(h *head, x *indexed, payload []byte) (full bool, err erro
 }
 
 // inBlocks says whether a block has the key.
-func (s *Store) inBlocks(key inquest.Key) bool {
+func (s *Store) inBlocks(ctx context.Context, key inquest.Key) bool {
 	s.keys.mu.Lock()
 	candidates := s.keys.candidates(key)
 	s.keys.mu.Unlock()
-	_, found, err := s.storedKey(key, candidates)
-	return err == nil && found != nil
+	var b *block
+	_ = s.patiently(ctx, func() (err error) { // else there is no way to know
+		b, _, err = s.storedKey(key, candidates)
+		return err
+	})
+	if b != nil {
+		b.release()
+	}
+	return b != nil
 }
 
 // progress says how far the replay is, 0 to 1.

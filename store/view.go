@@ -425,15 +425,18 @@ func (v *View) find(ctx context.Context, key inquest.Key) (p *Part, section, row
 			break
 		}
 		k, err := b.findKey(v.Parts[0].s.pk, key)
-		if err != nil {
+		if diskFailed(err) {
 			return nil, 0, 0, inquest.Errorf(inquest.ErrUnavailable, "look for key in block %s: %w", b.info.id, err)
 		}
-		if k != nil {
+		switch {
+		case err != nil || k != nil && k.part == lostPart:
+			at[b.block] = wholeBlock // its rows have keys too
+		case k != nil:
 			at[b.block] = int(k.part)
 		}
 	}
 	for _, p := range v.Parts {
-		if part, ok := at[p.block]; p.block != nil && (!ok || part != p.index) {
+		if part, ok := at[p.block]; p.block != nil && (!ok || part != p.index && part != wholeBlock) {
 			continue
 		}
 		for i := range p.sections {
