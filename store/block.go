@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/goinquest/inquest"
 )
@@ -21,6 +22,12 @@ type block struct {
 	refs   int
 	blob   Blob
 	doomed bool // not in the catalog any more: the file goes with the last reference
+}
+
+// ripe says whether something is at least so old. What is as far in the future
+// was made when the clock was wrong: nobody is to wait for that time.
+func ripe(created int64, now time.Time, age time.Duration) bool {
+	return now.Sub(unixTime(created)).Abs() >= age
 }
 
 func (b *block) acquire() {

@@ -110,7 +110,7 @@ func olderBlock(a, b *block) int {
 // mergeOld says whether the oldest of blocks has waited long enough for
 // others.
 func (s *Store) mergeOld(list []*block) bool {
-	return len(list) >= 2 && s.o.Now().UnixNano()-list[0].info.created >= int64(s.o.MergeAge)
+	return len(list) >= 2 && ripe(list[0].info.created, s.o.Now(), s.o.MergeAge)
 }
 
 // dueOwn returns those of the blocks of one service that are to be merged.

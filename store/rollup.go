@@ -63,7 +63,7 @@ func (s *Store) rollupBatch() []*block {
 		n++
 	}
 	full := n < len(all) || n == rollupBlocks
-	if n == 0 || !full && !s.keeper.hurried() && s.o.Now().Sub(unixTime(all[0].info.created)) < s.o.RollupDelay {
+	if n == 0 || !full && !s.keeper.hurried() && !ripe(all[0].info.created, s.o.Now(), s.o.RollupDelay) {
 		return nil
 	}
 	batch := all[:n]
@@ -334,13 +334,8 @@ func (s *Store) anyDamaged(b *block) bool {
 // none. As long as the day lasts, one that is larger than twice all the smaller
 // ones together stays: the same rows are not rewritten again and again.
 func mergeable(blocks []*block, end, now time.Time) []*block {
-	newest := time.Time{}
-	for _, b := range blocks {
-		if t := unixTime(b.info.created); t.After(newest) {
-			newest = t
-		}
-	}
-	if len(blocks) >= 2 && now.Sub(end) > mergeRollupsAge && now.Sub(newest) > mergeRollupsAge {
+	young := slices.ContainsFunc(blocks, func(b *block) bool { return !ripe(b.info.created, now, mergeRollupsAge) })
+	if len(blocks) >= 2 && now.Sub(end) > mergeRollupsAge && !young {
 		return blocks
 	}
 	bySize := slices.Clone(blocks)

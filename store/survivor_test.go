@@ -106,6 +106,11 @@ func newSurvivor(t *testing.T, options ...func(*store.Options)) *survivor {
 		model: map[inquest.Key]string{}, ids: map[inquest.Key]string{}, records: map[inquest.Key]sendable{}, maybe: map[inquest.Key]bool{},
 	}
 	v.clock.Store(t0.UnixNano())
+	t.Cleanup(func() {
+		if v.s != nil {
+			_ = v.s.Close()
+		}
+	})
 	v.options = append([]func(*store.Options){func(o *store.Options) {
 		store.SmallMerges(o)
 		o.Now = func() time.Time { return time.Unix(0, v.clock.Load()) }
@@ -318,6 +323,7 @@ func (v *survivor) checkFiles(when string) {
 	if err := v.s.Close(); err != nil {
 		v.t.Fatalf("%s: %v", when, err)
 	}
+	v.s = nil
 	blocks, _ := filepath.Glob(filepath.Join(v.dir, "blocks", "*"))
 	if n := levels[0] + levels[1] + levels[2]; len(blocks) > n+1 || len(blocks) < n { // closing may write one
 		v.t.Fatalf("%s: files %v for blocks %v", when, blocks, levels)
