@@ -46,8 +46,7 @@ func (f *inflater) codes(size int) bool {
 				o++
 				buf >>= e & 63
 				cnt -= uint64(e)
-				e = f.lit[buf&(1<<litTableBits-1)]
-				if e&entryLiteral != 0 {
+				if e = f.lit[buf&(1<<litTableBits-1)]; e&entryLiteral != 0 {
 					continue
 				}
 			}
