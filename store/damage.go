@@ -1,12 +1,14 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/goinquest/inquest"
 )
@@ -46,7 +48,7 @@ func (s *Store) quarantine(b *block, part int, service string, cause error) erro
 	_, known := s.damaged[key]
 	s.damaged[key] = cause.Error()
 	if !known && diskFailed(cause) {
-		s.failing[key] = true
+		s.failing[key] = time.Now()
 	}
 	s.mu.Unlock()
 	if !known {
@@ -61,6 +63,44 @@ func (s *Store) quarantine(b *block, part int, service string, cause error) erro
 	}
 	return inquest.Errorf(inquest.ErrUnavailable, "%w and left out from now on, ask again: %s: %w", ErrDamaged, key, cause)
 }
+
+// failingAge is how long what the disk failed to read is left out before it is
+// tried again.
+const failingAge = 5 * time.Minute
+
+// readAgain has what the disk failed to read tried again: a job of the keeper.
+func (s *Store) readAgain(context.Context) (did bool, err error) {
+	hurried := s.keeper.hurried()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, since := range s.failing {
+		if hurried || time.Since(since) >= failingAge {
+			delete(s.failing, key)
+			delete(s.damaged, key)
+		}
+	}
+	return false, nil
+}
+
+// isFailing says whether anything of a block could not be read because the
+// disk failed; s.mu is held.
+func (s *Store) isFailing(b *block) bool {
+	for key := range s.failing {
+		if id, _, _ := strings.Cut(key, "/"); id == b.info.id {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) anyFailing(blocks ...*block) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.ContainsFunc(blocks, s.isFailing)
+}
+
+// errFailing puts off what would lose what the disk can perhaps give later.
+var errFailing = inquest.Errorf(inquest.ErrUnavailable, "the disk failed to read some of it")
 
 // outOfResources says whether an error of reading is the operating system's
 // want of something, not damage.

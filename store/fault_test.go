@@ -21,12 +21,16 @@ type faultRun struct {
 	label string
 	hurt  bool // something has failed
 	keys  []inquest.Key
+	gone  []inquest.Key // of a service that is deleted
+	old   int           // profiles that are too old
 }
 
 func newFaultRun(t *testing.T, mode store.FaultMode) *faultRun {
 	files := &store.Faults{}
 	files.Arm(mode, -1)
-	return &faultRun{survivor: newSurvivor(t, store.WithFaults(files)), files: files, mode: mode}
+	return &faultRun{files: files, mode: mode, survivor: newSurvivor(t, store.WithFaults(files), func(o *store.Options) {
+		o.Retention.Services = []store.ServiceRetention{{Match: "old", Raw: time.Hour, FiveMinutes: time.Hour, Hour: time.Hour, Day: time.Hour}}
+	})}
 }
 
 // try does something. It may fail only while the disk does; then the disk is
@@ -77,8 +81,8 @@ func (f *faultRun) powerCut() {
 	if _, err := os.Stat(f.dir + "/catalog.db"); err != nil {
 		return
 	}
-	cut := &survivor{t: f.t, d: f.d, dir: copyFast(f.t, f.dir), clock: f.clock, options: f.options[:1],
-		model: maps.Clone(f.model), ids: maps.Clone(f.ids), records: f.records}
+	cut := &survivor{t: f.t, d: f.d, dir: copyFast(f.t, f.dir), clock: f.clock, options: append(f.options[:1:1], f.options[2:]...),
+		model: maps.Clone(f.model), ids: maps.Clone(f.ids), records: maps.Clone(f.records), maybe: f.maybe}
 	cut.open()
 	cut.check(f.label + ", power cut")
 	_ = cut.s.Close()
@@ -166,10 +170,40 @@ func (f *faultRun) append(n int) {
 		k := f.make(i, []string{"a", "b", "c"}[i%3], t0.Add(time.Duration(i)*40*time.Second))
 		f.try("append", func() error { return f.send(k) })
 		f.keys = append(f.keys, k)
+		if i%4 == 1 {
+			f.old++
+			k := f.make(500+f.old, "old", t0.Add(-50*time.Hour))
+			f.maybe[k] = true
+			f.try("append", func() error { return f.send(k) })
+			f.forget(k)
+		}
 	}
 	if _, reads := f.files.Failed(); !reads { // else its part may be left out
 		f.try("append again", func() error { return f.send(f.keys[0]) })
 	}
+}
+
+// doomed sends profiles of a service that is deleted later.
+func (f *faultRun) doomed(n int) {
+	f.t.Helper()
+	for range n {
+		k := f.make(700+len(f.gone), "deleted", t0.Add(time.Duration(len(f.gone))*time.Hour))
+		f.try("append", func() error { return f.send(k) })
+		f.gone = append(f.gone, k)
+	}
+}
+
+// delete deletes them.
+func (f *faultRun) delete() {
+	f.t.Helper()
+	for _, k := range f.gone {
+		f.maybe[k] = true
+	}
+	f.try("delete", func() error {
+		_, err := f.s.Delete(context.Background(), store.Deletion{Service: "deleted"})
+		return err
+	})
+	f.forget(f.gone...)
 }
 
 func (f *faultRun) flush() { f.try("flush", func() error { return f.s.Flush(context.Background()) }) }
@@ -205,6 +239,7 @@ func (f *faultRun) run() map[string]int {
 	f.t.Helper()
 	f.openAgain()
 	f.append(4)
+	f.doomed(2)
 	f.flush()
 	f.append(4)
 	f.settle()
@@ -216,6 +251,10 @@ func (f *faultRun) run() map[string]int {
 	f.later(30 * time.Hour) // the day of the profiles has ended
 	f.settle()
 	f.look("merged")
+	f.doomed(1)
+	f.delete()
+	f.look("deleted")
+	f.settle()
 	f.append(3)
 	// As after a power cut.
 	f.try("cut", func() error {

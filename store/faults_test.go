@@ -149,7 +149,7 @@ func (f *Faults) setMapped(flag int) {
 			delete(f.mapped, name)
 			continue
 		}
-		other, err := unix.Open(name, flag, 0)
+		other, err := unix.Open(fmt.Sprint("/proc/self/fd/", fd), flag, 0) // it may have another name by now
 		if err == nil {
 			err = errors.Join(unix.Dup3(other, int(fd), unix.O_CLOEXEC), unix.Close(other))
 		}

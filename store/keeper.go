@@ -26,6 +26,7 @@ type keeper struct {
 	bytes    int64           // that were read and written since
 	unmerged map[string]bool // blocks whose keys are damaged, see bodyHashes
 	unmade   map[int64]bool  // days whose damaged rollups cannot be made again
+	lacking  map[int64]bool  // days of which rollups were written again without what is damaged
 
 	mu     sync.Mutex
 	waits  []chan error // answered when nothing is left to do
@@ -47,8 +48,9 @@ const keeperTick = 5 * time.Second
 
 func newKeeper(s *Store) *keeper {
 	return &keeper{
-		s: s, unmerged: map[string]bool{}, unmade: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		s: s, unmerged: map[string]bool{}, unmade: map[int64]bool{}, lacking: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		jobs: []job{
+			{"read again", s.readAgain},
 			{"deletion", s.takeOut},
 			{"retention", s.retainer.step},
 			{"roll up", s.rollUp},

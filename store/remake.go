@@ -28,6 +28,7 @@ func (s *Store) remakeRollups(ctx context.Context) (did bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("make rollups again: %w", err)
 	}
+	delete(s.keeper.lacking, day.From)
 	s.o.Logger.Info("damaged rollups made again", "day", unixTime(day.From), "blocks", len(old))
 	return true, nil
 }
@@ -40,13 +41,14 @@ func (s *Store) rollupsToRemake() (day Span, old, raw []*block) {
 	length := int64(Day.Duration())
 	for _, b := range s.blocks {
 		from := floorTo(b.info.from, length)
-		if b.info.level == levelRollup && s.anyDamaged(b) && !s.isFailing(b) && !s.keeper.unmade[from] {
-			day = Span{from, from + length}
-			if old, raw = s.blocksOfDay(day); old != nil {
-				break
-			}
-			s.keeper.unmade[from] = true
+		if b.info.level != levelRollup || s.keeper.unmade[from] || !s.keeper.lacking[from] && (!s.anyDamaged(b) || s.isFailing(b)) {
+			continue
 		}
+		day = Span{from, from + length}
+		if old, raw = s.blocksOfDay(day); old != nil {
+			break
+		}
+		s.keeper.unmade[from] = true
 	}
 	for _, list := range [...][]*block{old, raw} {
 		for _, b := range list {
@@ -59,9 +61,6 @@ func (s *Store) rollupsToRemake() (day Span, old, raw []*block) {
 // blocksOfDay lists the rollups of a day and the blocks with profiles that are
 // in them, nothing if not all of these can be read; s.mu is held.
 func (s *Store) blocksOfDay(day Span) (rollups, raw []*block) {
-	if s.rawKnown() > day.From {
-		return nil, nil
-	}
 	for _, b := range s.index.overlapping(day.From, day.Until-1) {
 		switch {
 		case b.info.level == levelRollup:
@@ -73,7 +72,32 @@ func (s *Store) blocksOfDay(day Span) (rollups, raw []*block) {
 			raw = append(raw, b)
 		}
 	}
+	if s.rawSince(rollups) > day.From {
+		return nil, nil
+	}
 	return rollups, raw
+}
+
+// rawSince is from when on there are all profiles of what is in rollups: of
+// their services or, if one does not say which these are, of all.
+func (s *Store) rawSince(rollups []*block) (since int64) {
+	r, now := s.reach.Load(), s.o.Now().UnixNano()
+	since = minTime
+	for _, b := range rollups {
+		list, ok := s.listings.get(b.info.id)
+		if !ok {
+			return s.rawKnown()
+		}
+		for i := range list.parts {
+			if list.parts[i].service == "" {
+				continue // its services have parts of their own
+			}
+			for _, kind := range r.kinds() {
+				since = max(since, r.of(now, list.parts[i].service, kind)[Raw])
+			}
+		}
+	}
+	return since
 }
 
 // rollDay writes rollup blocks that take the place of those of a day.

@@ -61,7 +61,7 @@ func (s *Store) rewrite(ctx context.Context, b *block, fresh bool, keep keep) (i
 		out.epochs = list.epochs
 		out.sources = []string{list.id}
 		if fresh {
-			out.level, out.sources = levelHead, nil
+			out.level = levelHead
 		}
 		r := &rewriting{s: s, b: b, list: list, w: out}
 		for i := range list.parts {

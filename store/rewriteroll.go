@@ -7,12 +7,16 @@ import (
 
 // rewriteRollup writes what is left of a block of rollups without the rows that
 // drop takes, nil if that is nothing. Rows of several services together are made
-// again of those of each.
+// again of those of each. What is damaged goes: the rollups of that day are made
+// again.
 func (s *Store) rewriteRollup(ctx context.Context, b *block, drop func(service string, r Resolution, start int64) bool) (*blockInfo, error) {
 	b.acquire()
 	defer b.release()
 	var info *blockInfo
 	err := s.withoutDamaged(ctx, func() error {
+		if s.anyFailing(b) {
+			return errFailing
+		}
 		parts, err := s.partsOf([]*block{b})
 		if err != nil {
 			return err
@@ -28,6 +32,11 @@ func (s *Store) rewriteRollup(ctx context.Context, b *block, drop func(service s
 		})
 		return err
 	})
+	s.mu.RLock()
+	if s.anyDamaged(b) {
+		s.keeper.lacking[floorTo(b.info.from, int64(Day.Duration()))] = true
+	}
+	s.mu.RUnlock()
 	if err != nil || info.first == "" && info.last == "" && info.from == 0 && info.to == 0 {
 		return nil, errors.Join(err, s.discard(info))
 	}

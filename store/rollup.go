@@ -28,7 +28,7 @@ func (s *Store) rollUp(ctx context.Context) (did bool, err error) {
 	defer releaseAll(batch)
 	var add []*blockInfo
 	err = s.withoutDamaged(ctx, func() error {
-		if s.anyFailing(batch) {
+		if s.anyFailing(batch...) {
 			return errFailing
 		}
 		add, err = s.rollBlocks(ctx, batch)
@@ -71,27 +71,6 @@ func (s *Store) rollupBatch() []*block {
 		b.acquire()
 	}
 	return batch
-}
-
-// errFailing puts off the rollups of blocks that could perhaps be read later:
-// what rollups do not have nobody reads any more.
-var errFailing = errors.New("disk fails")
-
-func (s *Store) anyFailing(batch []*block) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return slices.ContainsFunc(batch, s.isFailing)
-}
-
-// isFailing says whether anything of a block could not be read because the
-// disk failed; s.mu is held.
-func (s *Store) isFailing(b *block) bool {
-	for key := range s.failing {
-		if id, _, _ := strings.Cut(key, "/"); id == b.info.id {
-			return true
-		}
-	}
-	return false
 }
 
 // compareBlocks orders blocks by when they were written.

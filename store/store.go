@@ -151,9 +151,9 @@ type Store struct {
 	closing   []*head          // closed, no block yet
 	recovered []*head          // being replayed
 	blocks    []*block
-	index     *blockIndex       // of blocks
-	damaged   map[string]string // block, or block "/" part → reason
-	failing   map[string]bool   // keys of damaged that are not in the catalog: the disk failed, which may pass
+	index     *blockIndex          // of blocks
+	damaged   map[string]string    // block, or block "/" part → reason
+	failing   map[string]time.Time // of damaged, since when: the disk failed, which may pass
 	lostLog   []string
 	closed    bool
 }
@@ -180,7 +180,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
 		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 3), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
-		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{}, failing: map[string]bool{},
+		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{}, failing: map[string]time.Time{},
 	}
 	s.baselines = newBaselines(s.memory)
 	s.keys = newKeyIndex(o.KeyAge, o.KeyBytes, s.keysForgotten)
