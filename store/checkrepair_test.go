@@ -116,7 +116,7 @@ func TestCheckRepair(t *testing.T) {
 				return err
 			}
 			return store.EditCatalog(dir, func(e *store.CatalogEdit) error { return e.AddRow(dir, id) })
-		}, want: "its profiles are in a rollup"},
+		}, want: "its profiles are in rollup"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := copyDir(t, base)
