@@ -35,7 +35,7 @@ type Options struct {
 	Limits       profile.Limits        // after decompression; default 64 MiB, and twice that in columns
 	MaxKept      int                   // samples kept of a profile, the rest folded into one; default 65,536
 	Retention    time.Duration         // profiles that started longer ago are refused, where the store keeps them for ever; default 15 days
-	Decoders     int                   // bodies decoded at once; default GOMAXPROCS. Each takes up to Limits' memory
+	Decoders     int                   // bodies decoded and interned at once; default GOMAXPROCS + 1, as one may wait for its service. Each takes up to Limits' memory
 	WaitingBytes int64                 // memory of decoded profiles waiting to be durable; default 64 MiB
 }
 
@@ -62,7 +62,7 @@ func (o Options) withDefaults() Options {
 		o.Retention = 15 * 24 * time.Hour
 	}
 	if o.Decoders <= 0 {
-		o.Decoders = runtime.GOMAXPROCS(0)
+		o.Decoders = runtime.GOMAXPROCS(0) + 1
 	}
 	if o.WaitingBytes <= 0 {
 		o.WaitingBytes = 64 << 20
@@ -179,6 +179,7 @@ func (in *Ingest) append(ctx context.Context, p *Push, h *header, kind inquest.K
 		ack.ClockShift = ts.shift.String()
 	}
 	if h.cumulative(kind) {
+		d.endTurn() // bodies of one process wait for each other
 		unlock, err := in.subtract(ctx, h, rec, ack)
 		if err != nil {
 			return nil, err

@@ -55,6 +55,7 @@ func (ws *workers) put(w *worker) {
 // decoded is a body on its way to the disk.
 type decoded struct {
 	in      *Ingest
+	turn    bool             // it has one of Ingest.decoding
 	worker  *worker          // nil once it is back with the others
 	profile *profile.Profile // the worker's; nil as well then
 	bytes   int64            // as reserved in Ingest.waiting
@@ -63,9 +64,9 @@ type decoded struct {
 // decode unpacks and decodes a body, waiting for its turn as long as ctx
 // lasts. The result must be closed.
 //
-// Only the work itself holds one of the few turns, and a worker goes back as
-// soon as the store has taken the profile: the wait for the disk that follows
-// is bounded by the memory of the profiles that wait.
+// Turn and worker go back as soon as the store has taken the profile, so that
+// there are no more workers than turns: the wait for the disk that follows is
+// bounded by the memory of the profiles that wait.
 func (in *Ingest) decode(ctx context.Context, p *Push) (*decoded, error) {
 	in.mt.queue.Inc()
 	err := in.decoding.Acquire(ctx, 1)
@@ -73,9 +74,8 @@ func (in *Ingest) decode(ctx context.Context, p *Push) (*decoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer in.decoding.Release(1)
 	w := in.workers.get()
-	d := &decoded{in: in, worker: w}
+	d := &decoded{in: in, turn: true, worker: w}
 	body, err := w.unpack(p, in.o.Limits.MaxRawBytes)
 	if err == nil {
 		d.profile, err = w.decoder.Decode(body)
@@ -92,8 +92,17 @@ func (in *Ingest) decode(ctx context.Context, p *Push) (*decoded, error) {
 	return nil, err
 }
 
-// release gives the worker back; the profile is gone with it.
+// endTurn lets others have the turn, before a wait that may be long.
+func (d *decoded) endTurn() {
+	if d.turn {
+		d.in.decoding.Release(1)
+		d.turn = false
+	}
+}
+
+// release gives turn and worker back; the profile is gone with it.
 func (d *decoded) release() {
+	d.endTurn()
 	if d.worker != nil {
 		d.in.workers.put(d.worker)
 		d.worker, d.profile = nil, nil

@@ -177,14 +177,26 @@ func (c *catalog) view(f func(*bbolt.Tx) error) error {
 	return c.db.View(f)
 }
 
-// update runs a writing transaction.
+// update runs a writing transaction. An error may come when it is in the file
+// already, but not sure to stay there: see has.
 func (c *catalog) update(f func(*bbolt.Tx) error) error {
 	c.writes.Lock()
 	defer c.writes.Unlock()
 	if err := c.syncName(); err != nil {
 		return err
 	}
-	return c.db.Update(f)
+	return c.ops.Commit(c.path, func() error { return c.db.Update(f) })
+}
+
+// has says whether a block has a row. After an error of a transaction that
+// is whether it is in force all the same: what follows builds on it, but a power
+// cut may take it back. So the files of both states must stay.
+func (c *catalog) has(id string) (there bool) {
+	_ = c.view(func(tx *bbolt.Tx) error { // fails only when closed
+		there = tx.Bucket([]byte(bucketBlocks)).Get([]byte(id)) != nil
+		return nil
+	})
+	return there
 }
 
 // size is that of the file in bytes.

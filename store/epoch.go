@@ -41,6 +41,7 @@ type closer struct {
 	quit    chan struct{}
 	ended   chan struct{}
 	retryAt time.Time
+	closed  []uint64 // epochs in blocks whose log is not released yet
 }
 
 func newCloser(s *Store) *closer {
@@ -288,13 +289,19 @@ func (c *closer) writeFile(heads []*head) error {
 			return err
 		}
 	}
-	if err := s.catalog.addBlock(info, list, s.baselines.of(epochs), s.log.highest(), s.log.lowest()); err != nil {
+	err := s.catalog.addBlock(info, list, s.baselines.of(epochs), s.log.highest(), s.log.lowest())
+	if err != nil && (info == nil || !s.catalog.has(info.id)) {
 		return errors.Join(err, s.discard(info))
 	}
 	c.replace(heads, info, keys, now)
 	s.baselines.stored(epochs)
-	s.commit.fresh.Store(true)
 	s.stats.blockWritten(time.Since(began))
+	c.closed = append(c.closed, list...)
+	if err != nil {
+		return err // the log stays until a transaction is durable
+	}
+	s.commit.fresh.Store(true)
+	list, c.closed = c.closed, nil
 	return s.releaseLog(list)
 }
 

@@ -17,15 +17,30 @@ type FaultMode int
 
 const (
 	FailOnce  FaultMode = iota // one call of any kind, with EIO
-	FailFrom                   // it and all later ones
-	FullOnce                   // one call that needs space, with ENOSPC; writes after a part was written
+	FailRead                   // one that reads
+	FailWrite                  // one that does not
+	FailFrom                   // one of any kind, and all later ones
+	FullOnce                   // one that needs space, with ENOSPC; writes after a part was written
 	FullFrom                   // it and all later ones
 	NoCatalog                  // from a call that needs space on, the catalog cannot be written
 	NumFaultModes
 )
 
 func (m FaultMode) String() string {
-	return [...]string{"once", "from then on", "full once", "full", "catalog"}[m]
+	return [...]string{"once", "read", "write", "from then on", "full once", "full", "catalog"}[m]
+}
+
+// concerns says whether calls of a kind fail.
+func (m FaultMode) concerns(kind string) bool {
+	switch m {
+	case FailRead:
+		return readCalls[kind]
+	case FailWrite:
+		return !readCalls[kind]
+	case FullOnce, FullFrom, NoCatalog:
+		return spaceCalls[kind]
+	}
+	return true
 }
 
 // Faults is a file system of which calls fail when told to. It counts them, so
@@ -68,8 +83,8 @@ func (f *Faults) Failed() (what string, reads bool) {
 	return strings.Join(f.failed, ", "), f.reads
 }
 
-// Counts is how many calls there were since Arm, by kind; "all" and "space" are
-// those that modes count.
+// Counts is how many calls there were since Arm, by kind; those of "" are what
+// the mode concerns.
 func (f *Faults) Counts() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,7 +92,7 @@ func (f *Faults) Counts() map[string]int {
 }
 
 // Calls that need space on the disk.
-var spaceCalls = map[string]bool{"create": true, "write": true, "sync": true, "syncdir": true, "rename": true, "mkdir": true}
+var spaceCalls = map[string]bool{"create": true, "write": true, "sync": true, "syncdir": true, "rename": true, "mkdir": true, "commit": true}
 
 var readCalls = map[string]bool{"open": true, "read": true, "stat": true, "size": true, "readdir": true}
 
@@ -89,12 +104,10 @@ func (f *Faults) call(kind, name string) error {
 		f.count = map[string]int{}
 	}
 	f.count[kind]++
-	f.count["all"]++
-	space := spaceCalls[kind]
-	if space {
-		f.count["space"]++
+	if !f.mode.concerns(kind) {
+		return nil
 	}
-	if f.at < 0 || !space && f.mode > FailFrom {
+	if f.count[""]++; f.at < 0 {
 		return nil
 	}
 	if f.at > 0 {
@@ -103,7 +116,7 @@ func (f *Faults) call(kind, name string) error {
 	}
 	errno := syscall.EIO
 	switch f.mode {
-	case FailOnce:
+	case FailOnce, FailRead, FailWrite:
 		f.at = -1
 	case FullOnce:
 		f.at, errno = -1, syscall.ENOSPC
@@ -175,6 +188,16 @@ func (f *Faults) OpenMapped(name string, flag int, perm os.FileMode) (*os.File, 
 		f.mu.Unlock()
 	}
 	return m, err
+}
+
+// Commit fails after the transaction: then it is in the file, though nobody
+// knows for how long. On a full disk it fails before.
+func (f *Faults) Commit(name string, tx func() error) error {
+	err := f.call("commit", name)
+	if errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	return errors.Join(tx(), err)
 }
 
 func (f *Faults) MkdirAll(name string, perm os.FileMode) error {

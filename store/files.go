@@ -13,6 +13,8 @@ type fileOps interface {
 	OpenFile(name string, flag int, perm os.FileMode) (file, error)
 	// OpenMapped opens a file for bbolt, which maps it and so wants a real one.
 	OpenMapped(name string, flag int, perm os.FileMode) (*os.File, error)
+	// Commit does tx, a transaction of such a file.
+	Commit(name string, tx func() error) error
 	MkdirAll(name string, perm os.FileMode) error
 	ReadDir(name string) ([]os.DirEntry, error)
 	Stat(name string) (os.FileInfo, error)
@@ -46,6 +48,8 @@ func (osFiles) OpenFile(name string, flag int, perm os.FileMode) (file, error) {
 func (osFiles) OpenMapped(name string, flag int, perm os.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag, perm)
 }
+
+func (osFiles) Commit(_ string, tx func() error) error { return tx() }
 
 func (osFiles) MkdirAll(name string, perm os.FileMode) error { return os.MkdirAll(name, perm) }
 func (osFiles) ReadDir(name string) ([]os.DirEntry, error)   { return os.ReadDir(name) }

@@ -25,6 +25,7 @@ type keeper struct {
 	resumed  time.Time       // when work began after the last pause
 	bytes    int64           // that were read and written since
 	unmerged map[string]bool // blocks whose keys are damaged, see bodyHashes
+	unmade   map[int64]bool  // days whose damaged rollups cannot be made again
 
 	mu     sync.Mutex
 	waits  []chan error // answered when nothing is left to do
@@ -46,11 +47,12 @@ const keeperTick = 5 * time.Second
 
 func newKeeper(s *Store) *keeper {
 	return &keeper{
-		s: s, unmerged: map[string]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		s: s, unmerged: map[string]bool{}, unmade: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		jobs: []job{
 			{"deletion", s.takeOut},
 			{"retention", s.retainer.step},
 			{"roll up", s.rollUp},
+			{"make rollups again", s.remakeRollups},
 			{"merge rollups", s.compactRollups},
 			{"merge", s.mergeBlocks},
 			{"compact catalog", s.compactCatalog},
@@ -277,7 +279,8 @@ func (s *Store) exchange(add []*blockInfo, remove, rolled []*block) error {
 	for _, b := range rolled {
 		marked = append(marked, b.info)
 	}
-	if err := s.catalog.replace(add, old, marked); err != nil {
+	err := s.catalog.replace(add, old, marked)
+	if err != nil && !s.inForce(add, old) {
 		for _, b := range add {
 			err = errors.Join(err, s.discard(b))
 		}
@@ -311,7 +314,18 @@ func (s *Store) exchange(add []*blockInfo, remove, rolled []*block) error {
 	s.mu.Unlock()
 	for _, b := range remove {
 		s.listings.forget(b.info.id)
-		b.doom()
+		if err == nil { // else the next start deletes the file, if no row names it then
+			b.doom()
+		}
 	}
-	return nil
+	return err
+}
+
+// inForce says whether a replacement of which the transaction failed counts
+// all the same.
+func (s *Store) inForce(add, old []*blockInfo) bool {
+	if len(add) > 0 {
+		return s.catalog.has(add[0].id)
+	}
+	return len(old) > 0 && !s.catalog.has(old[0].id)
 }

@@ -60,7 +60,7 @@ func TestHeadMemory(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t, t.TempDir(), func(o *store.Options) { o.HeadBytes = 1 << 40; o.LogBytes = 1 << 40; o.CommitDelay = time.Nanosecond })
-			f.fill(t, s, 1<<20, 200) // encoders and scratch are not the heads'
+			f.fill(t, s, 1<<20, 1000) // encoders and scratch are not the heads'
 			if err := s.Flush(context.Background()); err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/goinquest/inquest"
+import (
+	"testing"
+
+	"github.com/goinquest/inquest"
+)
 
 // SmallMerges makes a store merge whatever there is, into many small files.
 func SmallMerges(o *Options) {
@@ -68,4 +72,31 @@ func (s *Store) BodyHash(key inquest.Key) uint64 {
 			return k.hash
 		}
 	}
+}
+
+// PartService is one part of a block.
+type PartService struct {
+	Service string // "": several
+	Rollup  bool
+}
+
+// PartServices lists the parts of all blocks, by block.
+func PartServices(tb testing.TB, s *Store) map[string][]PartService {
+	tb.Helper()
+	out := map[string][]PartService{}
+	s.mu.RLock()
+	blocks := s.blocks
+	s.mu.RUnlock()
+	for _, b := range blocks {
+		b.acquire()
+		list, err := s.listing(b)
+		b.release()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for i := range list.parts {
+			out[b.info.id] = append(out[b.info.id], PartService{list.parts[i].service, b.info.level == levelRollup})
+		}
+	}
+	return out
 }

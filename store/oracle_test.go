@@ -121,7 +121,9 @@ func addPaths(tb testing.TB, sums map[string]int64, p *store.Part, q store.SelfQ
 			v = int64(math.Round(res.Float[i]))
 		}
 		if v != 0 {
-			sums[paths[i]] += v
+			if sums[paths[i]] += v; sums[paths[i]] == 0 { // as if it were in one part
+				delete(sums, paths[i])
+			}
 		}
 	}
 	return sums

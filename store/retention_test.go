@@ -197,7 +197,7 @@ func TestRetentionBySize(t *testing.T) {
 		h.flush()
 		c.advance(2 * time.Hour)
 	}
-	size := func() int64 { return h.s.Stats().BlockBytes }
+	size := func() int64 { return h.s.Stats().BlockBytes + h.s.Stats().RollupBytes }
 	c.advance(24 * time.Hour) // what waits for rollups waits no longer
 	bound := size() / 2
 	if err := h.s.SetRetention(store.Retention{MaxBytes: bound}); err != nil {

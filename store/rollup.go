@@ -160,10 +160,7 @@ func (s *Store) rollBlocks(ctx context.Context, batch []*block) (add []*blockInf
 	if err != nil {
 		return nil, err
 	}
-	var beside []string
-	for _, b := range batch {
-		beside = append(beside, b.info.id)
-	}
+	beside := blockIDs(batch)
 	for _, day := range days {
 		info, err := s.writeRollup(ctx, nil, beside, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
 			return w.rollRaw(ctx, service, ps, day)
@@ -390,15 +387,11 @@ func (s *Store) rewriteRollups(ctx context.Context, blocks []*block, keep rollKe
 	if err != nil {
 		return err
 	}
-	var sources []string
-	for _, b := range blocks {
-		sources = append(sources, b.info.id)
-	}
 	beside, err := s.besideOf(blocks)
 	if err != nil {
 		return err
 	}
-	info, err := s.writeRollup(ctx, sources, beside, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
+	info, err := s.writeRollup(ctx, blockIDs(blocks), beside, parts, func(ctx context.Context, w *rollWriter, service string, ps []*Part) error {
 		return w.rollRolled(ctx, service, ps, keep, nil)
 	})
 	if err != nil {
