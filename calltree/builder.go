@@ -45,6 +45,37 @@ func (b *Builder) Bytes() (bytes int64, names int) {
 // zero are left out.
 func (b *Builder) Tree() *Tree { return b.tree(RootName) }
 
+// Single is the Tree that a Builder makes of one tree, given as for AddTree, in
+// which siblings have distinct names. It does not have to look for nodes.
+func Single(names []string, name []uint32, parent []int32, self []int64) *Tree {
+	if len(name) == 0 {
+		return new(Builder).Tree()
+	}
+	// Mostly few of the nodes of a part of the store have a value of one type.
+	pos := make([]int32, len(name)) // 1: there is a value below; then where the node goes
+	live := 1
+	for i := len(name) - 1; i > 0; i-- {
+		if self[i] != 0 {
+			pos[i] = 1
+		}
+		if pos[i] != 0 {
+			pos[parent[i]] = 1
+			live++
+		}
+	}
+	c := columns{names: names, name: make([]uint32, 1, live), parent: make([]int32, 1, live)}
+	values := make([]int64, 1, live)
+	c.parent[0], values[0], pos[0] = -1, self[0], 0
+	for i := 1; i < len(name); i++ {
+		if pos[i] == 0 {
+			continue
+		}
+		pos[i] = int32(len(c.name))
+		c.name, c.parent, values = append(c.name, name[i]), append(c.parent, pos[parent[i]]), append(values, self[i])
+	}
+	return c.tree(RootName, values)
+}
+
 func (b *Builder) tree(root string) *Tree {
 	b.start(0)
 	b.self = grown(b.self, len(b.name))

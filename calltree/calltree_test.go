@@ -624,3 +624,19 @@ func TestFold(t *testing.T) {
 		}
 	}
 }
+
+// TestSingle: a tree that is not merged with another is what merging makes of it.
+func TestSingle(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	for range 100 {
+		tree := random(r, r.IntN(40)).tree()
+		var b calltree.Builder
+		b.Add(tree)
+		if d := cmp.Diff(b.Tree(), calltree.Single(tree.Names, tree.Name, tree.Parent, tree.Self)); d != "" {
+			t.Fatal(d)
+		}
+	}
+	if d := cmp.Diff(new(calltree.Builder).Tree(), calltree.Single(nil, nil, nil, nil)); d != "" {
+		t.Fatal(d)
+	}
+}

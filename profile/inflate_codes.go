@@ -36,7 +36,7 @@ func (f *inflater) codes(size int) bool {
 		}
 		e := f.lit[buf&(1<<litTableBits-1)]
 		if e&entryLiteral != 0 {
-			// Up to three literals in a round: 33 bits.
+			// Up to two literals in a round: 22 bits.
 			store8(out, o, byte(e>>16))
 			o++
 			buf >>= e & 63
@@ -47,10 +47,6 @@ func (f *inflater) codes(size int) bool {
 				buf >>= e & 63
 				cnt -= uint64(e)
 				if e = f.lit[buf&(1<<litTableBits-1)]; e&entryLiteral != 0 {
-					store8(out, o, byte(e>>16))
-					o++
-					buf >>= e & 63
-					cnt -= uint64(e)
 					continue
 				}
 			}

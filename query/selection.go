@@ -395,6 +395,21 @@ func (u *unit) processNumber(row int32, process uint32) uint32 {
 // each calls f for every unit, a bounded number at a time; units of one part
 // never at the same time.
 func (s *selection) each(ctx context.Context, f func(ctx context.Context, u *unit) error) error {
+	return s.eachPart(ctx, func(ctx context.Context, units []*unit) error {
+		for _, u := range units {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := f(ctx, u); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eachPart calls f for the units of every part, a bounded number at a time.
+func (s *selection) eachPart(ctx context.Context, f func(ctx context.Context, units []*unit) error) error {
 	var parts [][]*unit
 	for first := 0; first < len(s.units); {
 		next := first + 1
@@ -412,13 +427,8 @@ func (s *selection) each(ctx context.Context, f func(ctx context.Context, u *uni
 		g.Go(func() error {
 			defer s.mem.work(-1)
 			for i := next.Add(1) - 1; i < int64(len(parts)); i = next.Add(1) - 1 {
-				for _, u := range parts[i] {
-					if err := ctx.Err(); err != nil {
-						return err
-					}
-					if err := f(ctx, u); err != nil {
-						return err
-					}
+				if err := f(ctx, parts[i]); err != nil {
+					return err
 				}
 				parts[i][0].part.Release(ctx)
 			}

@@ -69,6 +69,25 @@ func (s *selection) self(ctx context.Context, u *unit, sub subset, weights []flo
 	return res, err
 }
 
+// partNodes adds up the weighed values of units of one part per node of its
+// tree, which is returned too.
+func (s *selection) partNodes(ctx context.Context, units []*unit) (f *store.FuncTree, self []int64, err error) {
+	if f, err = units[0].part.FuncTree(ctx); err != nil {
+		return nil, nil, err
+	}
+	for _, u := range units {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		vs, err := s.nodes(ctx, u)
+		if err != nil {
+			return nil, nil, err
+		}
+		self = added(self, vs)
+	}
+	return f, self, nil
+}
+
 // nodes returns the weighed values of a unit per node of its part's tree, as
 // integers of 10^-dec units.
 func (s *selection) nodes(ctx context.Context, u *unit) ([]int64, error) {
@@ -180,22 +199,30 @@ func (s *selection) weighed(ctx context.Context, u *unit, at []int32) (float64, 
 func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized int64, err error) {
 	var mu sync.Mutex
 	var b calltree.Builder
+	var first *store.FuncTree // the only one so far, which need not be merged
+	var firstSelf []int64
 	var held atomic.Int64 // bytes reserved for b
 	var text int64        // bytes of the names it keeps
-	err = s.each(ctx, func(ctx context.Context, u *unit) error {
-		f, err := u.part.FuncTree(ctx)
-		if err != nil {
-			return err
-		}
-		self, err := s.nodes(ctx, u)
+	err = s.eachPart(ctx, func(ctx context.Context, units []*unit) error {
+		f, self, err := s.partNodes(ctx, units)
 		if err != nil {
 			return err
 		}
 		without := withoutSymbol(f, self)
 		mu.Lock()
-		_, before := b.Bytes()
-		b.AddTree(f.Names, f.Name, f.Parent, self)
 		unsymbolized += without
+		_, before := b.Bytes()
+		if before == 0 && first == nil {
+			first, firstSelf = f, self
+			mu.Unlock()
+			return s.mem.upTo(&held, partTreeBytes*int64(len(self))+textBytes(f.Names))
+		}
+		if first != nil {
+			b.AddTree(first.Names, first.Name, first.Parent, firstSelf)
+			text += textBytes(first.Names)
+			first, firstSelf = nil, nil
+		}
+		b.AddTree(f.Names, f.Name, f.Parent, self)
 		bytes, names := b.Bytes()
 		if names > before {
 			text += textBytes(f.Names) // one that is kept keeps all of a part
@@ -207,8 +234,15 @@ func (s *selection) tree(ctx context.Context) (t *calltree.Tree, unsymbolized in
 	if err != nil {
 		return nil, 0, err
 	}
+	if first != nil {
+		return calltree.Single(first.Names, first.Name, first.Parent, firstSelf), unsymbolized, nil
+	}
 	return b.Tree(), unsymbolized, nil
 }
+
+// partTreeBytes is the memory of a node of a part's tree, and of what is made
+// of it.
+const partTreeBytes = 64
 
 // withoutSymbol is the self value on frames without a name.
 func withoutSymbol(f *store.FuncTree, self []int64) (sum int64) {

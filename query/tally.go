@@ -30,13 +30,9 @@ type tallyRow struct {
 	self, cum int64
 }
 
-// add adds a unit. Units may be added at the same time.
-func (t *tally) add(ctx context.Context, u *unit) error {
-	f, err := u.part.FuncTree(ctx)
-	if err != nil {
-		return err
-	}
-	self, err := t.s.nodes(ctx, u)
+// add adds the units of a part. Parts may be added at the same time.
+func (t *tally) add(ctx context.Context, units []*unit) error {
+	f, self, err := t.s.partNodes(ctx, units)
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (e *Engine) topOfTree(ctx context.Context, r Request, by string, key func(s
 		s.choose()
 		s.weigh("")
 		t := &tally{s: s, key: key, rows: make(map[string]*tallyRow)}
-		if err := s.each(ctx, t.add); err != nil {
+		if err := s.eachPart(ctx, t.add); err != nil {
 			return err
 		}
 		rows := t.sorted()

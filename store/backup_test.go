@@ -58,11 +58,14 @@ func restored(tb testing.TB, from any) *store.Store {
 	return open(tb, o.Dir)
 }
 
+// rollNow makes a store roll profiles up as soon as they are in blocks.
+func rollNow(o *store.Options) { o.RollupDelay = -1 }
+
 // TestBackup: a backup in a directory, made again after more has come and
 // blocks have gone, and as a tar stream, hold what the store holds.
 func TestBackup(t *testing.T) {
 	ctx := context.Background()
-	s := open(t, t.TempDir())
+	s := open(t, t.TempDir(), store.SmallMerges, rollNow)
 	fill(t, s, 0, 20)
 	if err := s.PutBuilds([]inquest.Build{{ID: "b1", GoVersion: "go1.26.8"}}); err != nil {
 		t.Fatal(err)
@@ -111,8 +114,11 @@ func TestBackup(t *testing.T) {
 		}
 		fill(t, s, 20+10*round, 30+10*round)
 		if round == 1 { // what was there is gone, something else in its place
-			if err := s.Recast(ctx); err != nil {
+			if err := errors.Join(s.Flush(ctx), s.Settle(ctx)); err != nil {
 				t.Fatal(err)
+			}
+			if n := s.Levels(); n[1] == 0 || n[2] == 0 {
+				t.Fatalf("blocks by level: %v", n)
 			}
 		}
 	}
@@ -195,11 +201,11 @@ func TestBackupLinks(t *testing.T) {
 	}
 }
 
-// TestBackupUnderLoad: while profiles are written and blocks are replaced,
+// TestBackupUnderLoad: while profiles are written, rolled up and merged,
 // every profile that was acknowledged before a backup began is in it, once and
 // whole; checks meanwhile find nothing.
 func TestBackupUnderLoad(t *testing.T) {
-	s := open(t, t.TempDir(), func(o *store.Options) {
+	s := open(t, t.TempDir(), store.SmallMerges, rollNow, func(o *store.Options) {
 		o.CommitDelay, o.Epoch, o.LogBytes = time.Millisecond, 50*time.Millisecond, 1<<20
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -228,7 +234,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			if err := s.Recast(ctx); err != nil && ctx.Err() == nil {
+			if err := s.Settle(ctx); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -277,8 +283,8 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	if len(acked) < 50 {
-		t.Errorf("only %d profiles were written", len(acked))
+	if n := s.Levels(); len(acked) < 50 || n[1] == 0 || n[2] == 0 {
+		t.Errorf("%d profiles were written, blocks by level %v: too few to prove anything", len(acked), n)
 	}
 }
 

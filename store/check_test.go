@@ -44,15 +44,15 @@ func spellProblems(r *store.CheckReport) string {
 }
 
 // damageable makes a directory with every kind of file in it: blocks of
-// several services and kinds, a log, cumulative states, builds. It returns what
-// is stored.
+// several services and kinds, of every level, a log, cumulative states, builds.
+// It returns what is stored.
 func damageable(tb testing.TB) (dir string, want map[inquest.Key]string) {
 	tb.Helper()
 	ctx := context.Background()
-	s := open(tb, tb.TempDir())
+	s := open(tb, tb.TempDir(), store.SmallMerges, rollNow)
 	d := profile.NewDecoder(profile.Limits{})
 	n := 0
-	for range 3 {
+	for round := range 4 {
 		for _, kind := range []string{"cpu", "heap", "mutex", "goroutine"} {
 			for i, b := range corpus.Load(kind)[:2] {
 				r := record(tb, d, n, fmt.Sprint("svc", i), inquest.Kind(kind), b.Data)
@@ -63,11 +63,19 @@ func damageable(tb testing.TB) (dir string, want map[inquest.Key]string) {
 				n++
 			}
 		}
-		if n < 20 { // the rest stays in the log
-			if err := s.Flush(ctx); err != nil {
-				tb.Fatal(err)
-			}
+		var err error
+		switch round {
+		case 0, 2:
+			err = s.Flush(ctx)
+		case 1: // those of 0 and 1 become blocks of levels 1 and 2
+			err = errors.Join(s.Flush(ctx), s.Settle(ctx))
+		} // those of 3 stay in the log
+		if err != nil {
+			tb.Fatal(err)
 		}
+	}
+	if l := s.Levels(); l[0] == 0 || l[1] == 0 || l[2] == 0 {
+		tb.Fatalf("blocks by level: %v", l)
 	}
 	if err := s.PutBuilds([]inquest.Build{{ID: "b1", GoVersion: "go1.26.8"}, {ID: "b2", GoVersion: "go1.25"}}); err != nil {
 		tb.Fatal(err)
@@ -88,11 +96,18 @@ func TestCheckWhole(t *testing.T) {
 	if err := open(t, closed).Close(); err != nil {
 		t.Fatal(err)
 	}
-	old := copyDir(t, formatDir)
-	if err := os.Remove(filepath.Join(old, "want.golden")); err != nil {
-		t.Fatal(err)
+	dirs := map[string]string{"after a crash": dir, "after a clean stop": closed, "new": t.TempDir()}
+	samples, err := filepath.Glob(formatDirs)
+	if err != nil || len(samples) < 2 {
+		t.Fatal(samples, err)
 	}
-	for name, dir := range map[string]string{"after a crash": dir, "after a clean stop": closed, "version 1": old, "new": t.TempDir()} {
+	for _, sample := range samples {
+		dirs[sample] = copyDir(t, sample)
+		if err := os.Remove(filepath.Join(dirs[sample], "want.golden")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, dir := range dirs {
 		for _, deep := range []bool{false, true} {
 			before := readFiles(t, dir)
 			r := check(t, dir, false, deep)

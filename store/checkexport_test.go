@@ -3,13 +3,10 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"go.etcd.io/bbolt"
@@ -36,66 +33,6 @@ func CatalogEntries(path string) (string, error) {
 	}}
 	err = p.read(st.Size())
 	return out.String(), err
-}
-
-// Recast puts another block in the place of each of level 0, as merging does
-// with several.
-func (s *Store) Recast(ctx context.Context) error {
-	s.mu.RLock()
-	blocks := slices.Clone(s.blocks)
-	for _, b := range blocks {
-		b.acquire()
-	}
-	s.mu.RUnlock()
-	var errs []error
-	for _, b := range blocks {
-		if b.info.level == levelHead {
-			errs = append(errs, s.recast(ctx, b))
-		}
-		b.release()
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Store) recast(ctx context.Context, b *block) error {
-	list, err := s.listing(b)
-	if err != nil {
-		return err
-	}
-	raw, err := b.read(s.pk, &list.keyInfo)
-	if err != nil {
-		return err
-	}
-	keys, err := readKeyPlaces(raw, list.keys)
-	if err != nil {
-		return err
-	}
-	if raw, err = b.read(s.pk, &list.keyList); err != nil {
-		return err
-	}
-	c, i := cursor{b: raw}, 0
-	readKeyList(&c, func(_ int, who, seq uint64) {
-		binary.BigEndian.PutUint64(keys[i].key[:8], who)
-		binary.BigEndian.PutUint64(keys[i].key[8:], seq)
-		i++
-	})
-	info, err := s.putBlock(ctx, func(w io.Writer, id string, created int64) (*blockInfo, error) {
-		out, err := newBlockWriter(w, s.pk, id, list.created, levelMerged)
-		if err != nil {
-			return nil, err
-		}
-		n, err := io.Copy(w, io.NewSectionReader(b.blob, blockHeaderSize, list.keyList.offset-blockHeaderSize))
-		if err != nil {
-			return nil, err
-		}
-		out.offset += n
-		out.epochs, out.sources, out.parts, out.key = list.epochs, []string{list.id}, list.parts, keys
-		return out.finish()
-	})
-	if err != nil {
-		return err
-	}
-	return s.swap([]*blockInfo{info}, []*block{b}, nil)
 }
 
 // ReadManifest reads the manifest of a backup.

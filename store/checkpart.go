@@ -3,13 +3,10 @@ package store
 import (
 	"errors"
 	"fmt"
-	"slices"
 )
 
-// blockWalk reads the parts of a block and gathers what its keys must be.
-//
-// What it decodes are sections of profiles (Raw, no digests). Of everything
-// else, and of streams whose id it does not know, it verifies the checksums.
+// blockWalk reads the parts of a block and gathers what its keys must be. Of
+// streams whose id it does not know it verifies the checksums.
 type blockWalk struct {
 	r    *blockReader
 	list *blockListing
@@ -18,6 +15,7 @@ type blockWalk struct {
 	keyed  []storedKey // of all rows that could be read; without hashes
 	shape  shape
 	column columnReader
+	digest digestReader
 	sums   []int64
 }
 
@@ -124,25 +122,57 @@ func (w *partWalk) read() {
 		w.fail(err, "directory at byte %d", w.info.directory.offset)
 		return
 	}
-	profiles := slices.ContainsFunc(w.info.sections, func(s sectionInfo) bool { return s.resolution == Raw && !s.digest })
-	w.dictionary(profiles)
+	w.dictionary()
 	decode := len(w.errs) == 0
 	for i, groups := range w.dir.sections {
 		w.section(i, groups, decode)
 	}
 }
 
-// dictionary verifies the dictionary's streams; of parts with profiles it
-// decodes what rows need, and everything if the check is deep.
-func (w *partWalk) dictionary(profiles bool) {
+func (b *blockWalk) rollup() bool { return b.list.level == levelRollup }
+
+// dictionaryPiece is some streams of a dictionary that are read together.
+type dictionaryPiece struct {
+	what string
+	ids  []uint8
+	read func(raw map[uint8][]byte) error
+}
+
+// pieces lists what the part's dictionary has: first what rows need.
+func (w *partWalk) pieces() []dictionaryPiece {
+	t := &w.t
+	pieces := []dictionaryPiece{
+		{"tables of rows", []uint8{secMeta}, func(raw map[uint8][]byte) error { return readMeta(t, raw[secMeta]) }},
+		{"function-level tree", []uint8{secNames, secFuncTree, secSeriesNode}, func(raw map[uint8][]byte) error {
+			return readCore(t, raw[secNames], raw[secFuncTree], raw[secSeriesNode])
+		}},
+		{"sample labels", []uint8{secLabelText, secLabelSets}, func(raw map[uint8][]byte) error {
+			return readLabels(t, raw[secLabelText], raw[secLabelSets])
+		}},
+	}
+	if w.rollup() {
+		return append(pieces, dictionaryPiece{"files of functions", []uint8{secFuncInfo}, func(raw map[uint8][]byte) error {
+			_, err := readFuncInfo(raw[secFuncInfo], len(t.names))
+			return err
+		}})
+	}
+	detail := []uint8{secStrings, secFunctions, secMappings, secLocations, secStacks, secSeriesLeaf}
+	return append(pieces, dictionaryPiece{"strings to stacks", detail, func(raw map[uint8][]byte) error {
+		return readDetail(t, func(id uint8) ([]byte, error) { return raw[id], nil })
+	}})
+}
+
+// dictionary verifies the dictionary's streams. It decodes what rows need, and
+// everything if the check is deep.
+func (w *partWalk) dictionary() {
+	pieces := w.pieces()
+	if !w.deep {
+		pieces = pieces[:1]
+	}
 	need := map[uint8]bool{}
-	if profiles {
-		need[secMeta] = true
-		for _, id := range [...]uint8{
-			secNames, secFuncTree, secSeriesNode, secLabelText, secLabelSets,
-			secStrings, secFunctions, secMappings, secLocations, secStacks, secSeriesLeaf,
-		} {
-			need[id] = w.deep
+	for _, p := range pieces {
+		for _, id := range p.ids {
+			need[id] = true
 		}
 	}
 	raw := map[uint8][]byte{}
@@ -157,32 +187,18 @@ func (w *partWalk) dictionary(profiles bool) {
 		}
 		w.fail(err, "dictionary stream %d at byte %d", s.id, s.offset)
 	}
-	if !profiles || len(w.errs) > 0 {
-		return
-	}
-	for _, s := range [...]struct {
-		what string
-		read func() error
-		ids  []uint8
-	}{
-		{"tables of rows", func() error { return readMeta(&w.t, raw[secMeta]) }, []uint8{secMeta}},
-		{"function-level tree", func() error {
-			return readCore(&w.t, raw[secNames], raw[secFuncTree], raw[secSeriesNode])
-		}, []uint8{secNames, secFuncTree, secSeriesNode}},
-		{"sample labels", func() error { return readLabels(&w.t, raw[secLabelText], raw[secLabelSets]) }, []uint8{secLabelText, secLabelSets}},
-		{"strings to stacks", func() error {
-			return readDetail(&w.t, func(id uint8) ([]byte, error) { return raw[id], nil })
-		}, []uint8{secStrings, secFunctions, secMappings, secLocations, secStacks, secSeriesLeaf}},
-	} {
-		for _, id := range s.ids {
+	for _, p := range w.pieces() {
+		for _, id := range p.ids {
 			if w.dir.stream(id) == nil {
 				w.fail(errors.New("is missing"), "dictionary stream %d", id)
-				return
 			}
 		}
-		if need[s.ids[0]] {
-			w.fail(s.read(), "dictionary, %s", s.what)
+	}
+	for _, p := range pieces {
+		if len(w.errs) > 0 {
+			return
 		}
+		w.fail(p.read(raw), "dictionary, %s", p.what)
 	}
 }
 
@@ -190,7 +206,6 @@ func (w *partWalk) dictionary(profiles bool) {
 // be decoded.
 func (w *partWalk) section(i int, groups []*group, decode bool) {
 	info := &w.info.sections[i]
-	decode = decode && info.resolution == Raw && !info.digest
 	n, from, until := 0, int64(0), int64(0)
 	for j, g := range groups {
 		if w.r.c.ctx.Err() != nil {
@@ -220,36 +235,18 @@ func (w *partWalk) checksums(g *group, where string) {
 	}
 }
 
-// group reads a group of profiles, whose first row is number first of the
-// section.
+// group reads a group, whose first row is number first of the section.
 func (w *partWalk) group(g *group, section, first int, where string) {
-	cols := len(w.info.sections[section].sampleTypes)
-	known := func(id uint8) bool {
-		return w.deep && (id <= streamSizes || id >= streamColumn && int(id) < streamColumn+cols*streamsPerColumn) || id == streamRows
-	}
-	raw := map[uint8][]byte{}
-	before := len(w.errs)
-	for i := range g.streams {
-		s := &g.streams[i]
-		w.r.use(s)
-		var err error
-		if known(s.id) {
-			raw[s.id], err = w.r.load(s)
-		} else {
-			err = w.r.sum(s)
-		}
-		w.fail(err, "%s stream %d at byte %d", where, s.id, s.offset)
-	}
-	if len(w.errs) > before {
+	info := &w.info.sections[section]
+	cols := len(info.sampleTypes)
+	raw, ok := w.streams(g, cols, where)
+	if !ok {
 		return
 	}
-	for _, id := range [...]uint8{streamRows, streamSeries} {
-		if g.stream(id) == nil {
-			w.fail(errors.New("is missing"), "%s stream %d", where, id)
-			return
-		}
-	}
 	rows, err := readRows(raw[streamRows], g.rows, cols, rowLimits{len(w.t.metaSets), len(w.t.processes), len(w.t.forms)})
+	if err == nil && w.rollup() {
+		err = readCells(raw[streamCells], rows, len(w.t.processes))
+	}
 	if err == nil {
 		err = checkRows(rows, g)
 	}
@@ -257,12 +254,53 @@ func (w *partWalk) group(g *group, section, first int, where string) {
 		w.fail(err, "%s, rows", where)
 		return
 	}
-	for i := range rows {
-		w.keyed = append(w.keyed, storedKey{key: rows[i].key, part: uint32(w.index), section: uint32(section), row: uint32(first + i)})
+	if !w.rollup() {
+		for i := range rows {
+			w.keyed = append(w.keyed, storedKey{key: rows[i].key, part: uint32(w.index), section: uint32(section), row: uint32(first + i)})
+		}
 	}
-	if w.deep {
-		w.values(g, raw, rows, cols, where)
+	get := func(id uint8) ([]byte, error) {
+		b, ok := raw[id]
+		if !ok {
+			return nil, fmt.Errorf("stream %d is missing", id)
+		}
+		return b, nil
 	}
+	switch {
+	case !w.deep:
+	case info.digest:
+		w.fail(w.digest.read(get, rows, cols, len(w.t.names)), "%s, digests", where)
+	default:
+		w.values(get, rows, cols, where)
+	}
+}
+
+// streams verifies the streams of a group and unpacks those that are decoded.
+func (w *partWalk) streams(g *group, cols int, where string) (raw map[uint8][]byte, ok bool) {
+	raw = map[uint8][]byte{}
+	need := []uint8{streamRows, streamSeries}
+	if w.rollup() {
+		need = append(need, streamCells)
+	}
+	before := len(w.errs)
+	for i := range g.streams {
+		s := &g.streams[i]
+		w.r.use(s)
+		values := s.id >= streamColumn && int(s.id) < streamColumn+cols*streamsPerColumn
+		var err error
+		if s.id == streamRows || s.id == streamCells || w.deep && (s.id == streamSeries || s.id == streamSizes || values) {
+			raw[s.id], err = w.r.load(s)
+		} else {
+			err = w.r.sum(s)
+		}
+		w.fail(err, "%s stream %d at byte %d", where, s.id, s.offset)
+	}
+	for _, id := range need {
+		if g.stream(id) == nil {
+			w.fail(errors.New("is missing"), "%s stream %d", where, id)
+		}
+	}
+	return raw, len(w.errs) == before
 }
 
 // checkRows compares rows with what the directory says of their group.
@@ -281,13 +319,17 @@ func checkRows(rows []row, g *group) error {
 }
 
 // values decodes every value of a group: each row's must add up to its totals.
-func (w *partWalk) values(g *group, raw map[uint8][]byte, rows []row, cols int, where string) {
+func (w *partWalk) values(get fetch, rows []row, cols int, where string) {
 	s := &w.shape
-	if err := s.read(raw[streamSeries], g.rows, len(w.t.series)); err != nil {
+	raw, err := get(streamSeries)
+	if err == nil {
+		err = s.read(raw, len(rows), len(w.t.series))
+	}
+	if err != nil {
 		w.fail(err, "%s, series", where)
 		return
 	}
-	w.sums = resize(w.sums, g.rows)
+	w.sums = resize(w.sums, len(rows))
 	clear(w.sums)
 	s.each(func(_, row int, _ uint32) { w.sums[row]++ })
 	for i := range rows {
@@ -295,13 +337,6 @@ func (w *partWalk) values(g *group, raw map[uint8][]byte, rows []row, cols int, 
 			w.fail(fmt.Errorf("%d samples, want %d", w.sums[i], rows[i].samples), "%s row %d", where, i)
 			return
 		}
-	}
-	get := func(id uint8) ([]byte, error) {
-		b, ok := raw[id]
-		if !ok {
-			return nil, fmt.Errorf("stream %d is missing", id)
-		}
-		return b, nil
 	}
 	for c := range cols {
 		vals, err := w.column.read(get, s, c)

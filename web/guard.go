@@ -1,6 +1,7 @@
 package web
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -103,13 +104,18 @@ func (s *Server) admit(c echo.Context) error {
 	return protocol(r)
 }
 
-// secure sets the headers every answer has.
-func secure(h http.Header) {
-	h.Set("Content-Security-Policy", contentPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cache-Control", "no-store") // assets say otherwise
-	h.Set(inquest.HeaderProtocol, protocolVersion)
+var protocolVersion = strconv.Itoa(inquest.ProtocolVersion)
+
+// secureHeaders are the headers every answer has. All answers share the
+// values: whoever wants another one sets it, and changes none in place.
+var secureHeaders = http.Header{
+	"Content-Security-Policy": {contentPolicy},
+	"X-Content-Type-Options":  {"nosniff"},
+	"Referrer-Policy":         {"no-referrer"},
+	"Cache-Control":           {"no-store"}, // assets say otherwise
+
+	http.CanonicalHeaderKey(inquest.HeaderProtocol): {protocolVersion},
 }
 
-var protocolVersion = strconv.Itoa(inquest.ProtocolVersion)
+// secure sets the headers every answer has.
+func secure(h http.Header) { maps.Copy(h, secureHeaders) }
