@@ -37,11 +37,13 @@ func (s *Store) compactCatalog(context.Context) (did bool, err error) {
 }
 
 // freeBytes is what is free in the file.
-func (c *catalog) freeBytes() int64 {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	st := c.db.Stats()
-	return int64(st.FreePageN+st.PendingPageN) * int64(c.db.Info().PageSize)
+func (c *catalog) freeBytes() (n int64) {
+	_ = c.view(func(tx *bbolt.Tx) error { // fails only when closed; outside of it the mapping may change
+		st := tx.DB().Stats()
+		n = int64(st.FreePageN+st.PendingPageN) * int64(tx.DB().Info().PageSize)
+		return nil
+	})
+	return n
 }
 
 // compact copies the catalog to a new file, which takes the old one's name when

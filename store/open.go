@@ -171,15 +171,17 @@ func lockHolder(f *os.File) string {
 // loadBlockKeys takes the keys of the blocks that are young enough.
 func (s *Store) loadBlockKeys(ctx context.Context) error {
 	oldest := s.o.Now().Add(-s.o.KeyAge).UnixNano()
-	for _, b := range s.blocks {
+	s.mu.RLock()
+	blocks := s.blocks // what comes from now on brings its keys along
+	s.mu.RUnlock()
+	for _, b := range blocks {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if b.info.created < oldest {
+		if b.info.created < oldest || !b.hold() {
 			continue
 		}
 		var raw []byte
-		b.acquire()
 		err := s.patiently(ctx, func() (err error) {
 			raw, err = b.read(s.pk, &b.info.keyList)
 			return err

@@ -72,6 +72,12 @@ func DigestSection(p *Part, section int) bool { return p.sections[section].diges
 // DropRollups rewrites all rollup blocks of each day without what is not to be
 // kept.
 func DropRollups(ctx context.Context, s *Store, keep [Day + 1]bool) error {
+	k := s.keeper // whose work this is: it rests
+	k.stop()
+	defer func() {
+		k.ended = make(chan struct{})
+		k.start()
+	}()
 	s.mu.RLock()
 	days := map[int64][]*block{}
 	for _, b := range s.blocks {
