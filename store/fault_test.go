@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"testing"
@@ -254,6 +255,10 @@ func (f *faultRun) run() map[string]int {
 	f.doomed(1)
 	f.delete()
 	f.look("deleted")
+	f.try("backup", func() error {
+		_, err := f.s.BackupTar(context.Background(), io.Discard, nil, nil)
+		return err
+	})
 	f.settle()
 	f.append(3)
 	// As after a power cut.
