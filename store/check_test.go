@@ -198,6 +198,7 @@ func TestCheckFlip(t *testing.T) {
 
 // TestCheckCut cuts every file short, and removes it.
 func TestCheckCut(t *testing.T) {
+	t.Parallel()
 	base, want := damageable(t)
 	entries := catalogEntries(t, base)
 	for name, good := range readFiles(t, base) {

@@ -13,6 +13,7 @@ import (
 // and what was written in the year that never was is rolled up and merged like
 // everything else.
 func TestClockJumps(t *testing.T) {
+	t.Parallel()
 	const year = 365 * 24 * time.Hour
 	v := newSurvivor(t, func(o *store.Options) {
 		o.Epoch, o.KeyAge, o.RollupDelay, o.MergeAge = time.Hour, 25*time.Hour, time.Minute, 4*time.Hour
@@ -80,6 +81,7 @@ func TestClockJumps(t *testing.T) {
 // TestClockRest: a clock that jumps keeps nobody busy: without anything to do
 // no block is written and nothing committed.
 func TestClockRest(t *testing.T) {
+	t.Parallel()
 	v := newSurvivor(t, func(o *store.Options) { o.Epoch = time.Hour })
 	v.open()
 	for n := range 4 {

@@ -179,6 +179,7 @@ func describe(r *store.Record) string {
 // TestTornTail cuts the log at every byte of its last frame: nothing before
 // is lost, and nothing of the frame is served.
 func TestTornTail(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	d := profile.NewDecoder(profile.Limits{})
@@ -297,6 +298,7 @@ func TestDamagedLog(t *testing.T) {
 // TestDamagedBlock flips a byte in every tenth of a block with two services:
 // either nothing is lost, or what is lost is reported and the rest is served.
 func TestDamagedBlock(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	d := profile.NewDecoder(profile.Limits{})

@@ -314,7 +314,7 @@ func TestFaults(t *testing.T) {
 					t.Errorf("the workload makes no call of kind %s", kind)
 				}
 			}
-			budget, most := 12*time.Second, calls
+			budget, most := 6*time.Second, calls
 			switch {
 			case os.Getenv("INQUEST_LONG") != "":
 				budget = time.Hour

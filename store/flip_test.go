@@ -228,6 +228,7 @@ func askTrees(ctx context.Context, out answers, scope string, p *store.Part) err
 // damaged catalog may be refused, and is whole again after a repair.
 // INQUEST_LONG=1 flips more.
 func TestFlip(t *testing.T) {
+	t.Parallel()
 	v, base := flipBase(t)
 	want := askAll(t, "before", v.s)
 	parts := store.PartServices(t, v.s)

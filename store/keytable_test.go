@@ -14,6 +14,7 @@ import (
 // TestKeysAreFound: a block that has a key is always among those that may have
 // it, whatever the keys look like.
 func TestKeysAreFound(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		keys := store.NewKeys(1 << 30)

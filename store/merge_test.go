@@ -205,12 +205,14 @@ func novelProfile(rnd *rand.Rand) *pprof.Profile {
 // sample, whatever the sizes; profiles are found by id, and duplicates are
 // known.
 func TestMergeKeeps(t *testing.T) {
+	t.Parallel()
 	seeds := 6
 	if testing.Short() {
 		seeds = 2
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			rnd := rand.New(rand.NewPCG(uint64(seed), 7))
 			dir := t.TempDir()
 			options := func(o *store.Options) {
@@ -427,6 +429,7 @@ func TestMergeDamaged(t *testing.T) {
 // TestMergeFaults lets every file operation of a merge fail once: nothing is
 // lost, nothing is there twice, and the next attempt succeeds.
 func TestMergeFaults(t *testing.T) {
+	t.Parallel()
 	base := t.TempDir()
 	s := open(t, base, store.SmallMerges)
 	d := profile.NewDecoder(profile.Limits{})

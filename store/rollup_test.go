@@ -375,8 +375,12 @@ func hourUp(key string) bool { return !strings.Contains(key, "|5m|") }
 // of the same bodies: every cell, every path and column, before and after
 // merging, in the services' own parts and in shared ones.
 func TestRollups(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(3) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { testRollups(t, seed, true) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			testRollups(t, seed, true)
+		})
 	}
 }
 

@@ -228,8 +228,10 @@ func exported(tb testing.TB, s *store.Store) map[string]*pprof.Profile {
 // heads, from blocks and from a replayed log, with google/pprof's view of what
 // went in.
 func TestLossless(t *testing.T) {
+	t.Parallel()
 	for _, from := range []string{"head", "block", "log"} {
 		t.Run(from, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			s := open(t, dir)
 			appendCorpus(t, s)
