@@ -300,11 +300,20 @@ func (f *flipper) flip(when string, bad []byte) {
 	waitReady(f.t, v.s)
 	got := askAll(f.t, when, v.s)
 	reported := v.s.Stats().Quarantined
+	if len(reported) == 0 { // what was damaged is made again in the background: then nothing is missing any more
+		got = askAll(f.t, when, v.s)
+		reported = v.s.Stats().Quarantined
+	}
 	f.judge(when, got, f.want, reported)
-	if view, err := v.s.View(context.Background(), store.Selection{}); err != nil || len(got) < len(f.want) && len(view.Damaged) == 0 && filepath.Dir(f.name) == "blocks" {
-		f.t.Fatalf("%s: views say %v is damaged, %v", when, view.Damaged, err)
-	} else {
-		view.Close()
+	view, err := v.s.View(context.Background(), store.Selection{})
+	if err != nil {
+		f.t.Fatalf("%s: %v", when, err)
+	}
+	view.Close()
+	if len(got) < len(f.want) && len(view.Damaged) == 0 && filepath.Dir(f.name) == "blocks" {
+		if again := askAll(f.t, when, v.s); len(again) < len(f.want) {
+			f.t.Fatalf("%s: answers lack something, and views say nothing of damage", when)
+		}
 	}
 	f.resend(when, v, got, reported)
 	flush(f.t, v.s)

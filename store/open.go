@@ -136,6 +136,9 @@ func (s *Store) openBlocks(st *catalogState) error {
 // process, which the message names, has open.
 var ErrInUse = errors.New("is in use")
 
+// lockPatience is how long a lock that another process has is waited for.
+const lockPatience = 300 * time.Millisecond
+
 // lockDir makes sure that no other process has the directory. The file holds
 // the number of the process that has it.
 func lockDir(dir string) (*os.File, error) {
@@ -143,7 +146,14 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// A process that was just begun by one that has closed the directory holds
+	// the lock until it runs its own program.
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for until := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(until); {
+		time.Sleep(lockPatience / 20)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		who := lockHolder(f)
 		_ = f.Close()
 		return nil, fmt.Errorf("%s %w by %s: %w", dir, ErrInUse, who, err)

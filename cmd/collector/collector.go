@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -216,11 +215,8 @@ func (c *collector) url() string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// serve waits until ctx ends or the server fails, and reloads on SIGHUP.
-func (c *collector) serve(ctx context.Context, level *slog.LevelVar) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// serve waits until ctx ends or the server fails, and reloads on hangup.
+func (c *collector) serve(ctx context.Context, level *slog.LevelVar, hangup <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/demo"
@@ -62,6 +64,9 @@ func runCollector(ctx context.Context, o *options, stdout, stderr io.Writer, sta
 	if program.SoftLimit(o.budget.soft) {
 		log.Debug("soft memory limit set", inquest.LogBytes, o.budget.soft, "budget", o.budget.total)
 	}
+	hangup := make(chan os.Signal, 1) // from now on, so that none is missed before it serves
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	c, err := open(ctx, o, log)
 	if err != nil {
 		return err
@@ -71,7 +76,7 @@ func runCollector(ctx context.Context, o *options, stdout, stderr io.Writer, sta
 	if started != nil {
 		stop = started(ctx, c)
 	}
-	err = c.serve(ctx, level)
+	err = c.serve(ctx, level, hangup)
 	if serr := c.stop(); err == nil {
 		err = serr
 	}

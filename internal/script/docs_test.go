@@ -264,7 +264,8 @@ func TestDocumentationConfiguration(t *testing.T) {
 				}
 				continue
 			}
-			startAndStop(t, fmt.Sprintf("%s:%d", page, b.line), program, "-config", file, "-self-profile=false")
+			startAndStop(t, fmt.Sprintf("%s:%d", page, b.line), program,
+				"-config", file, "-self-profile=false", "-listen", "127.0.0.1:0", "-data", filepath.Join(dir, "data"))
 		}
 	}
 	if !checked["collector"] || !checked["agent"] {
@@ -288,7 +289,7 @@ func startAndStop(t *testing.T, where, program string, args ...string) {
 	defer p.Kill()
 	var out []byte
 	buf := make([]byte, 4096)
-	for !bytes.Contains(out, []byte("serving https://")) {
+	for !bytes.Contains(out, []byte("serving http")) {
 		n, err := r.Read(buf)
 		out = append(out, buf[:n]...)
 		if err != nil {
