@@ -47,7 +47,9 @@ func (s *Store) quarantine(b *block, part int, service string, cause error) erro
 	}
 	s.mu.Lock()
 	_, known := s.damaged[key]
-	s.damaged[key] = cause.Error()
+	if known = known || !slices.Contains(s.blocks, b); !known { // else it was replaced since the reader got it
+		s.damaged[key] = cause.Error()
+	}
 	if !known && diskFailed(cause) {
 		s.failing[key] = time.Now()
 	}

@@ -417,6 +417,9 @@ func (f *flipper) concerned(reported []string) map[string]bool {
 		if strings.HasPrefix(rest, id+": keys: ") {
 			continue // they are no answers
 		}
+		if f.parts[id] == nil && f.name == "catalog.db" {
+			continue // the name in a row; the block has got another row
+		}
 		if f.parts[id] == nil {
 			f.t.Fatalf("there is no block %s: %s", id, cmp.Diff(f.parts, nil))
 		}
