@@ -27,15 +27,8 @@ const (
 // profiles.
 var killPhases = []string{"flush", "settle", "backup"}
 
-// newKillRun is a survivor whose profiles depend on their number alone, so that
-// several processes know them.
-func newKillRun(t *testing.T, dir string) *survivor {
-	v := newSurvivor(t)
-	v.dir = dir
-	return v
-}
-
-// killed makes profile n: an hour passes with every three of them, so days
+// killed makes profile n, which depends on its number alone, so that several
+// processes know it: an hour passes with every three of them, so days
 // end and rollups of them are merged.
 func (v *survivor) killed(n int) inquest.Key {
 	at := t0.Add(time.Duration(n) * 20 * time.Minute)
@@ -59,7 +52,7 @@ func TestKillChild(t *testing.T) {
 	if _, err := fmt.Sscan(os.Getenv(killFrom), &from); err != nil {
 		t.Fatal(err)
 	}
-	v := newKillRun(t, dir)
+	v := survivorIn(t, dir)
 	v.clock.Store(killClock(from).UnixNano())
 	if err := v.tryOpen(); err != nil {
 		t.Fatal(err)
@@ -126,7 +119,7 @@ func TestKill(t *testing.T) {
 				os.RemoveAll(k.v.dir)
 				os.RemoveAll(k.v.dir + ".backup")
 			}
-			k.v = newKillRun(t, filepath.Join(root, fmt.Sprint("store", round)))
+			k.v = survivorIn(t, filepath.Join(root, fmt.Sprint("store", round)))
 			k.next = 0
 		}
 		k.round(fmt.Sprint("round ", round))
@@ -190,7 +183,7 @@ func (k *killer) round(when string) {
 // look looks at what a killed process left: in a copy, or there.
 func (k *killer) look(when string, copied bool) {
 	k.t.Helper()
-	v := newKillRun(k.t, k.v.dir)
+	v := survivorIn(k.t, k.v.dir)
 	if copied {
 		v.dir = copyFast(k.t, k.v.dir)
 		defer os.RemoveAll(v.dir)
@@ -249,7 +242,7 @@ func (k *killer) restore(when string, v *survivor) {
 	if err != nil {
 		k.t.Fatalf("%s: %v", when, err)
 	}
-	back := newKillRun(k.t, to)
+	back := survivorIn(k.t, to)
 	back.records = maps.Clone(v.records)
 	back.open()
 	back.check(when + ", restored")

@@ -101,8 +101,12 @@ type sendable struct {
 }
 
 func newSurvivor(t *testing.T, options ...func(*store.Options)) *survivor {
+	return survivorIn(t, fastDir(t), options...)
+}
+
+func survivorIn(t *testing.T, dir string, options ...func(*store.Options)) *survivor {
 	v := &survivor{
-		t: t, d: profile.NewDecoder(profile.Limits{}), dir: fastDir(t), clock: &atomic.Int64{},
+		t: t, d: profile.NewDecoder(profile.Limits{}), dir: dir, clock: &atomic.Int64{},
 		model: map[inquest.Key]string{}, ids: map[inquest.Key]string{}, records: map[inquest.Key]sendable{}, maybe: map[inquest.Key]bool{},
 	}
 	v.clock.Store(t0.UnixNano())
