@@ -185,7 +185,8 @@ type cellPool struct {
 	flush  func(c *cell) error
 	open   map[cellKey]*cell
 	free   []*cell
-	clock  uint64
+	clock  uint64 // counts up with every use
+	pin    uint64 // counts up with every group of rows
 }
 
 // minCells is how many cells may be open whatever they take.
@@ -194,13 +195,17 @@ const minCells = 2
 // maxFreeCells is how many closed cells wait for another use.
 const maxFreeCells = 4
 
-// get opens a cell for the group of rows number pin, which may use several at
+// begin begins another group of rows: the cells of the one before may be
+// flushed.
+func (p *cellPool) begin() { p.pin++ }
+
+// get opens a cell for the group of rows at hand, which may use several at
 // once. It returns nil where there is no room for one more.
-func (p *cellPool) get(key cellKey, cols int, pin uint64) (*cell, error) {
+func (p *cellPool) get(key cellKey, cols int) (*cell, error) {
 	p.clock++
 	c := p.open[key]
 	if c == nil {
-		if err := p.makeRoom(int64(8*cols*len(p.d.funcUp)), pin); err != nil {
+		if err := p.makeRoom(int64(8 * cols * len(p.d.funcUp))); err != nil {
 			return nil, err
 		}
 		if len(p.open) >= minCells && p.bytes()+int64(8*cols*len(p.d.funcUp)) > p.max {
@@ -216,7 +221,7 @@ func (p *cellPool) get(key cellKey, cols int, pin uint64) (*cell, error) {
 		p.open[key] = c
 	}
 	c.fit(p.d)
-	c.used, c.pin = p.clock, pin
+	c.used, c.pin = p.clock, p.pin
 	return c, nil
 }
 
@@ -228,12 +233,12 @@ func (p *cellPool) bytes() (n int64) {
 	return n
 }
 
-// makeRoom flushes cells that the group pin does not use.
-func (p *cellPool) makeRoom(n int64, pin uint64) error {
+// makeRoom flushes cells that the group at hand does not use.
+func (p *cellPool) makeRoom(n int64) error {
 	for len(p.open) >= minCells && p.bytes()+n > p.max {
 		var old *cell
 		for _, c := range p.open {
-			if c.pin != pin && (old == nil || c.used < old.used) {
+			if c.pin != p.pin && (old == nil || c.used < old.used) {
 				old = c
 			}
 		}

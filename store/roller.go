@@ -23,8 +23,7 @@ type roller struct {
 	pools   [Day + 1]*cellPool
 	procs   *procCells
 	maker   digester
-	derive  bool   // coarser cells are made of finer ones
-	pin     uint64 // counts up with every use of pools
+	derive  bool // coarser cells are made of finer ones
 	nodes   []uint32
 
 	// Of the group of rows at hand:
@@ -103,8 +102,8 @@ func (r *roller) flush(res Resolution, c *cell) error {
 		return nil
 	}
 	to := r.pools[res+1]
-	r.pin++
-	up, err := to.get(cellKey{c.layout, c.set, floorTo(c.start, to.length)}, c.cols, r.pin)
+	to.begin()
+	up, err := to.get(cellKey{c.layout, c.set, floorTo(c.start, to.length)}, c.cols)
 	if err != nil {
 		return err
 	}

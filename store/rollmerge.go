@@ -125,7 +125,7 @@ func (m *rollMerger) addCells(p *Part, sec *partSection, g *group, layout int, r
 	for from := 0; from < len(rows); {
 		m.cells = resize(m.cells, len(rows))
 		clear(m.cells)
-		m.pin++
+		pool.begin()
 		i := from
 		for ; i < len(rows); i++ {
 			row := &rows[i]
@@ -133,7 +133,7 @@ func (m *rollMerger) addCells(p *Part, sec *partSection, g *group, layout int, r
 				continue
 			}
 			key := cellKey{layout, m.sets[row.labels], floorTo(row.start, pool.length)}
-			c, err := pool.get(key, sec.cols, m.pin)
+			c, err := pool.get(key, sec.cols)
 			if err != nil {
 				return err
 			}

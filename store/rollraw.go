@@ -291,15 +291,15 @@ func (r *roller) place(series []uint32) {
 func (r *roller) openCells(s *rawSection, rows []rawRow, from int, day Span) (until int, err error) {
 	r.cells = resize(r.cells, len(rows))
 	clear(r.cells)
-	r.pin++
 	pool := r.pools[FiveMinutes]
+	pool.begin()
 	for i := from; i < len(rows); i++ {
 		row := &rows[i]
 		if !day.Contains(row.start) {
 			continue
 		}
 		key := cellKey{s.index, row.set, floorTo(row.start, pool.length)}
-		c, err := pool.get(key, len(s.layout.cols), r.pin)
+		c, err := pool.get(key, len(s.layout.cols))
 		if err != nil {
 			return 0, err
 		}

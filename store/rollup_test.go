@@ -387,7 +387,15 @@ func TestRollups(t *testing.T) {
 // TestRollupMemory does the same with hardly any memory, so that cells are
 // written in several pieces.
 func TestRollupMemory(t *testing.T) {
-	testRollups(t, 1, false, store.WithRollMemory(100_000))
+	t.Parallel()
+	for _, bytes := range []int64{1, 10_000, 100_000} {
+		for seed := range uint64(3) {
+			t.Run(fmt.Sprint(bytes, " bytes, ", seed), func(t *testing.T) {
+				t.Parallel()
+				testRollups(t, seed, false, store.WithRollMemory(bytes))
+			})
+		}
+	}
 }
 
 // testRollups expects, if whole, that no cell of a block has two rows.
