@@ -155,10 +155,17 @@ func largest(values []int64, k int) []int32 {
 		}
 	}
 	begin := int32(0)
+	descending := func(a, b int32) int {
+		return cmp.Or(cmp.Compare(magnitude(values[b]), magnitude(values[a])), cmp.Compare(a, b))
+	}
 	for b := len(place) - 1; b >= low; b-- { // place[b] is now where the bucket ends
-		slices.SortFunc(out[begin:place[b]], func(a, b int32) int {
-			return cmp.Or(cmp.Compare(magnitude(values[b]), magnitude(values[a])), cmp.Compare(a, b))
-		})
+		// Often it holds one value only, many times, and is in order already.
+		for i := begin + 1; i < place[b]; i++ {
+			if magnitude(values[out[i]]) > magnitude(values[out[i-1]]) {
+				slices.SortFunc(out[begin:place[b]], descending)
+				break
+			}
+		}
 		begin = place[b]
 	}
 	return out[:min(k, len(out))]

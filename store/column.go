@@ -51,6 +51,72 @@ func (c *cursor) uvarint() uint64 {
 
 func (c *cursor) varint() int64 { return unzigzag(c.uvarint()) }
 
+// varints reads as many numbers as dst has room for.
+func (c *cursor) varints(dst []int64) {
+	b, at := c.b, 0
+	for i := range dst {
+		if at < len(b) && b[at] < 0x80 {
+			dst[i] = unzigzag(uint64(b[at]))
+			at++
+			continue
+		}
+		v, n := binary.Uvarint(b[at:])
+		if n <= 0 {
+			clear(dst[i:])
+			c.fail()
+			return
+		}
+		dst[i] = unzigzag(v)
+		at += n
+	}
+	c.b = b[at:]
+}
+
+// ids reads as many references as dst has room for.
+func (c *cursor) ids(dst []uint32, limit int) {
+	b, at := c.b, 0
+	for i := range dst {
+		var v uint64
+		n := 1
+		if at < len(b) && b[at] < 0x80 {
+			v = uint64(b[at])
+		} else {
+			v, n = binary.Uvarint(b[at:])
+		}
+		if n <= 0 || v >= uint64(limit) {
+			clear(dst[i:])
+			c.fail()
+			return
+		}
+		dst[i] = uint32(v)
+		at += n
+	}
+	c.b = b[at:]
+}
+
+// skip passes over n numbers, whatever they are.
+func (c *cursor) skip(n int) {
+	b := c.b
+	for len(b) >= 8 {
+		ends := bits.OnesCount64(^binary.LittleEndian.Uint64(b) & 0x8080808080808080)
+		if ends >= n {
+			break
+		}
+		n -= ends
+		b = b[8:]
+	}
+	for ; n > 0; b = b[1:] {
+		if len(b) == 0 {
+			c.fail()
+			return
+		}
+		if b[0] < 0x80 {
+			n--
+		}
+	}
+	c.b = b
+}
+
 // id reads a reference, which must be below limit.
 func (c *cursor) id(limit int) uint32 {
 	v := c.uvarint()

@@ -213,15 +213,8 @@ func (p *Part) Rows(ctx context.Context, section int) (*Rows, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		rows, err := p.groupRows(g, sec.cols)
-		if err == nil && p.rolled() {
-			err = p.groupCells(g, rows)
-		}
-		if err != nil {
+		if err := out.addGroup(p, g); err != nil {
 			return nil, p.damaged(err)
-		}
-		for i := range rows {
-			out.add(&rows[i])
 		}
 	}
 	for _, r := range sec.rows {
@@ -235,7 +228,11 @@ func (p *Part) groupRows(g *group, cols int) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readRows(raw, g.rows, cols, rowLimits{len(p.tables.metaSets), len(p.tables.processes), len(p.tables.forms)})
+	return readRows(raw, g.rows, cols, p.rowLimits())
+}
+
+func (p *Part) rowLimits() rowLimits {
+	return rowLimits{len(p.tables.metaSets), len(p.tables.processes), len(p.tables.forms)}
 }
 
 // groupCells adds to the rows of a rollup what they say of profiles.
@@ -252,16 +249,18 @@ func (p *Part) groupCells(g *group, rows []row) error {
 type rowsBuilder struct {
 	t       *tables
 	rows    *Rows
-	sets    []uint32 // label set of the dictionary → LabelSets, + 1
-	procs   map[[2]uint32]uint32
+	sets    []uint32          // label set of the dictionary → LabelSets, + 1
+	procs   []uint32          // process of the dictionary → Processes, + 1
+	unnamed map[uint32]uint32 // for processes without a name: LabelSets → Processes
 	process map[string]uint32
+	ids     []uint32 // scratch
 }
 
 func newRows(p *Part, sec *partSection) *rowsBuilder {
 	n := sec.n
 	b := &rowsBuilder{
-		t: &p.tables, sets: make([]uint32, len(p.tables.metaSets)),
-		procs: map[[2]uint32]uint32{}, process: map[string]uint32{},
+		t: &p.tables, sets: make([]uint32, len(p.tables.metaSets)), procs: make([]uint32, len(p.tables.processes)),
+		unnamed: map[uint32]uint32{}, process: map[string]uint32{},
 		rows: &Rows{
 			LabelSet: make([]uint32, 0, n), Process: make([]uint32, 0, n), Key: make([]inquest.Key, 0, n),
 			Start: make([]int64, 0, n), End: make([]int64, 0, n), Hold: make([]int64, 0, n),
@@ -274,27 +273,62 @@ func newRows(p *Part, sec *partSection) *rowsBuilder {
 	return b
 }
 
+// addGroup adds the rows of a group.
+func (b *rowsBuilder) addGroup(p *Part, g *group) error {
+	if p.rolled() {
+		rows, err := p.groupRows(g, len(b.rows.Totals))
+		if err == nil {
+			err = p.groupCells(g, rows)
+		}
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			b.add(&rows[i])
+		}
+		return nil
+	}
+	raw, err := p.groupStream(g, streamRows)
+	if err != nil {
+		return err
+	}
+	return b.read(raw, g.rows, p.rowLimits())
+}
+
+// who finds or adds a label set and a process of the dictionary.
+func (b *rowsBuilder) who(labels, process uint32) (set, proc uint32) {
+	out := b.rows
+	if b.sets[labels] == 0 {
+		out.LabelSets = append(out.LabelSets, b.t.profileLabels(labels))
+		b.sets[labels] = uint32(len(out.LabelSets))
+	}
+	set = b.sets[labels] - 1
+	if process != 0 {
+		if b.procs[process] == 0 {
+			b.procs[process] = b.processOf(b.processName(process, set)) + 1
+		}
+		return set, b.procs[process] - 1
+	}
+	proc, ok := b.unnamed[set]
+	if !ok {
+		proc = b.processOf(b.processName(0, set))
+		b.unnamed[set] = proc
+	}
+	return set, proc
+}
+
+// processName is what a process is called: without a name it is its instance,
+// which is in the label set.
+func (b *rowsBuilder) processName(process, set uint32) string {
+	if name := b.t.metaText[b.t.processes[process]]; name != "" {
+		return name
+	}
+	return b.rows.LabelSets[set].Get(inquest.LabelInstance)
+}
+
 func (b *rowsBuilder) add(r *row) {
 	out := b.rows
-	if b.sets[r.labels] == 0 {
-		out.LabelSets = append(out.LabelSets, b.t.profileLabels(r.labels))
-		b.sets[r.labels] = uint32(len(out.LabelSets))
-	}
-	set := b.sets[r.labels] - 1
-	// A process without a name is its instance, which is in the label set.
-	who := [2]uint32{r.process, 0}
-	if r.process == 0 {
-		who[1] = set
-	}
-	proc, ok := b.procs[who]
-	if !ok {
-		name := b.t.metaText[b.t.processes[r.process]]
-		if name == "" {
-			name = out.LabelSets[set].Get(inquest.LabelInstance)
-		}
-		proc = b.processOf(name)
-		b.procs[who] = proc
-	}
+	set, proc := b.who(r.labels, r.process)
 	out.LabelSet, out.Process = append(out.LabelSet, set), append(out.Process, proc)
 	out.Key, out.Samples, out.Flags = append(out.Key, r.key), append(out.Samples, r.samples), append(out.Flags, r.flags)
 	out.Start, out.End, out.Hold = append(out.Start, r.start), append(out.End, r.end), append(out.Hold, r.hold)

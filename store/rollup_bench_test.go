@@ -28,7 +28,7 @@ func fillSimulated(tb testing.TB, s *store.Store, minutes int, o simulated.Optio
 		tb.Fatal(err)
 	}
 	d := profile.NewDecoder(profile.Limits{})
-	perMinute := max(o.Services, 1) * 4 * 2
+	perMinute := o.Services * o.Instances * 2
 	for i := range minutes * perMinute {
 		it, err := f.Item(i)
 		if err != nil {
@@ -56,8 +56,9 @@ func fillSimulated(tb testing.TB, s *store.Store, minutes int, o simulated.Optio
 
 // BenchmarkRollup rolls up half-hours of corpus profiles of 16 instances per
 // service, and of the simulated fleet, of INQUEST_SERVICES services (default 3)
-// with 4 instances and 2 kinds for INQUEST_MINUTES (default 60), and then
-// merges what came of it. It reports processor time and bytes per profile.
+// with INQUEST_INSTANCES instances (default 4) and 2 kinds for INQUEST_MINUTES
+// (default 60), with or without stacks put together at random, and then merges
+// what came of it. It reports processor time and bytes per profile.
 func BenchmarkRollup(b *testing.B) {
 	b.Run("corpus", func(b *testing.B) {
 		benchRollup(b, func(s *store.Store) int {
@@ -71,10 +72,15 @@ func BenchmarkRollup(b *testing.B) {
 			return 6000
 		})
 	})
-	b.Run("simulated", func(b *testing.B) {
-		o := simulated.Options{Seed: 1, Services: setting("INQUEST_SERVICES", 3), KeepHeap: os.Getenv("INQUEST_KEEP_HEAP") != ""}
-		benchRollup(b, func(s *store.Store) int { return fillSimulated(b, s, setting("INQUEST_MINUTES", 60), o) })
-	})
+	for name, novelty := range map[string]float64{"steady": -1, "standard": 0} {
+		b.Run(name, func(b *testing.B) {
+			o := simulated.Options{
+				Seed: 1, Services: setting("INQUEST_SERVICES", 3), Instances: setting("INQUEST_INSTANCES", 4),
+				Novelty: novelty, KeepHeap: os.Getenv("INQUEST_KEEP_HEAP") != "",
+			}
+			benchRollup(b, func(s *store.Store) int { return fillSimulated(b, s, setting("INQUEST_MINUTES", 60), o) })
+		})
+	}
 }
 
 func setting(name string, otherwise int) int {

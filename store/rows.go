@@ -3,6 +3,9 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
+
+	"github.com/goinquest/inquest"
 )
 
 // appendRows writes what is known of each row beside its samples, column by
@@ -126,33 +129,83 @@ func readRows(b []byte, n, cols int, limits rowLimits) ([]row, error) {
 			rows[i].totals[col] = c.varint()
 		}
 	}
-	readKeys(&c, rows)
+	readKeys(&c, n, func(i int) *inquest.Key { return &rows[i].key })
 	if c.bad {
 		return nil, errRows
 	}
 	return rows, nil
 }
 
+// read adds n rows that appendRows wrote, without what only merging and export
+// need. A process with a number other than 0 may still be without a name.
+func (b *rowsBuilder) read(raw []byte, n int, limits rowLimits) error {
+	c := cursor{b: raw}
+	if n > len(raw) {
+		return errRows
+	}
+	out, from := b.rows, len(b.rows.Start)
+	add := func(col *[]int64) []int64 {
+		*col = slices.Grow(*col, n)[:from+n]
+		c.varints((*col)[from:])
+		return (*col)[from:]
+	}
+	start := add(&out.Start)
+	for i := 1; i < n; i++ {
+		start[i] += start[i-1]
+	}
+	for i, d := range add(&out.End) {
+		out.End[from+i] = start[i] + d
+	}
+	add(&out.Hold)
+	c.skip(4 * n) // shift, timeNanos, duration, period
+	b.ids = resize(b.ids, 2*n)
+	sets, procs := b.ids[:n], b.ids[n:]
+	c.ids(sets, limits.labels)
+	c.ids(procs, limits.processes)
+	c.skip(n) // form
+	if c.bad {
+		return errRows
+	}
+	for i, set := range sets {
+		set, proc := b.who(set, procs[i])
+		out.LabelSet, out.Process = append(out.LabelSet, set), append(out.Process, proc)
+	}
+	for range n {
+		out.Flags = append(out.Flags, uint8(c.id(256)))
+	}
+	for range n {
+		out.Samples = append(out.Samples, uint32(c.bounded(maxStreamBytes)))
+	}
+	for col := range out.Totals {
+		add(&out.Totals[col])
+	}
+	out.Key = slices.Grow(out.Key, n)[:from+n]
+	readKeys(&c, n, func(i int) *inquest.Key { return &out.Key[from+i] })
+	if c.bad {
+		return errRows
+	}
+	return nil
+}
+
 // rowLimits are the sizes of the tables rows refer to.
 type rowLimits struct{ labels, processes, forms int }
 
-func readKeys(c *cursor, rows []row) {
+// readKeys reads n keys to where key says.
+func readKeys(c *cursor, n int, key func(i int) *inquest.Key) {
 	heads := make([]uint64, c.count())
 	for i := range heads {
 		heads[i] = c.u64()
 	}
-	which := make([]uint32, len(rows))
-	for i := range which {
-		which[i] = c.id(len(heads))
-	}
+	which := make([]uint32, n)
+	c.ids(which, len(heads))
 	if c.bad {
 		return
 	}
 	last := make([]uint64, len(heads))
-	for i := range rows {
-		h := which[i]
+	for i, h := range which {
 		last[h] += uint64(c.varint())
-		binary.BigEndian.PutUint64(rows[i].key[:8], heads[h])
-		binary.BigEndian.PutUint64(rows[i].key[8:], last[h])
+		k := key(i)
+		binary.BigEndian.PutUint64(k[:8], heads[h])
+		binary.BigEndian.PutUint64(k[8:], last[h])
 	}
 }

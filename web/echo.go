@@ -10,8 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/klauspost/compress/gzip"
 	"github.com/labstack/echo/v4"
-	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/goinquest/inquest"
 )
@@ -27,7 +28,11 @@ func (s *Server) newEcho() (*echo.Echo, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = s.handleError
 	e.Pre(s.outermost)
-	e.Use(middleware.GzipWithConfig(middleware.GzipConfig{Level: 1, MinLength: gzipMinBytes, Skipper: incompressible}))
+	compress, err := compressing()
+	if err != nil {
+		return nil, err
+	}
+	e.Use(compress)
 	seen := map[string]bool{}
 	for _, rt := range s.table {
 		id := rt.method + " " + rt.path
@@ -42,6 +47,30 @@ func (s *Server) newEcho() (*echo.Echo, error) {
 		}
 	}
 	return e, nil
+}
+
+// compressing is the middleware that compresses answers. The one of echo takes
+// twice as long, as much as adding up what a flame graph shows.
+func compressing() (echo.MiddlewareFunc, error) {
+	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(gzipMinBytes), gzhttp.CompressionLevel(gzip.BestSpeed))
+	if err != nil {
+		return nil, err
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) (err error) {
+			if incompressible(c) {
+				return next(c)
+			}
+			res := c.Response()
+			w := res.Writer
+			defer func() { res.Writer = w }() // errors are answered outside
+			wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				res.Writer = w
+				err = next(c)
+			})).ServeHTTP(w, c.Request())
+			return err
+		}
+	}, nil
 }
 
 // incompressible says which answers are compressed already, are small, are a

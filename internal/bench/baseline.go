@@ -124,17 +124,17 @@ func (b *bench) pprofMerge() (total int64, n int, millis float64, err error) {
 		merged, bodies = m, bodies[:0]
 		return err
 	}
-	perTick := b.services * instances * len(kinds)
-	first := b.service() * instances * len(kinds)
+	perTick := b.services * b.instances * len(kinds)
+	first := b.service() * b.instances * len(kinds)
 	for tick := 0; tick < b.fleet.Len(); tick += perTick {
-		for instance := range instances {
+		for instance := range b.instances {
 			it, err := b.fleet.Item(tick + first + instance*len(kinds)) // kind 0 is cpu
 			if err != nil {
 				return 0, 0, 0, err
 			}
 			bodies = append(bodies, it.Body)
 		}
-		if len(bodies)+instances > mergeAtOnce || tick+perTick >= b.fleet.Len() {
+		if len(bodies)+b.instances > mergeAtOnce || tick+perTick >= b.fleet.Len() {
 			if err := merge(); err != nil {
 				return 0, 0, 0, err
 			}

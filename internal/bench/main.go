@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"time"
 
 	"github.com/goinquest/inquest/internal/load"
 )
@@ -23,11 +22,11 @@ import (
 type options struct {
 	profiles  int
 	services  int
+	instances int
 	collector string
 	args      string // of the collector, separated by spaces
 	dir       string
 	workload  string
-	settle    time.Duration
 	asJSON    bool
 	progress  *load.Progress
 	log       io.Writer // what the collectors write
@@ -36,6 +35,13 @@ type options struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if len(os.Args) == 3 && os.Args[1] == settleCommand {
+		if err := settleStore(ctx, os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: settle:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -47,11 +53,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.profiles, "profiles", 20_000, "profiles to send, of each workload")
-	fs.IntVar(&o.services, "services", 10, "services that send, four instances each; the tenth is the one asked about")
-	fs.StringVar(&o.workload, "workload", "both", "standard, novelty or both")
+	fs.IntVar(&o.services, "services", 10, "services that send; the tenth is the one asked about")
+	fs.IntVar(&o.instances, "instances", 32, "instances of each service; each sends a CPU and a heap profile a minute")
+	fs.StringVar(&o.workload, "workload", "all", "steady, standard, novelty or all")
 	fs.StringVar(&o.collector, "collector", "", "collector binary to measure (default: build ./cmd/collector)")
 	fs.StringVar(&o.args, "args", "", "further flags of the collector, as in -args '-memory 256MiB'")
-	fs.DurationVar(&o.settle, "settle", 2*time.Minute, "longest wait until all blocks are merged and rolled up")
 	fs.BoolVar(&o.asJSON, "json", false, "print the results as JSON")
 	if err := fs.Parse(args); err != nil {
 		return err

@@ -23,6 +23,9 @@ type workload struct {
 }
 
 var workloads = []workload{
+	// The same stacks over and over.
+	{"steady", fleet.Options{Novelty: -1}},
+	// One sample in twenty on a stack that profiles of its process did not have.
 	{"standard", fleet.Options{}},
 	// Half of the samples on stacks never seen before, and heap values as real
 	// programs have them.
@@ -30,7 +33,6 @@ var workloads = []workload{
 }
 
 const (
-	instances = 4
 	few, many = 64, 512 // connections
 	interval  = time.Minute
 )
@@ -65,7 +67,7 @@ func measure(ctx context.Context, o options) ([]*result, error) {
 	}
 	var results []*result
 	for _, w := range workloads {
-		if o.workload != "both" && o.workload != w.name {
+		if o.workload != "all" && o.workload != w.name {
 			continue
 		}
 		b := &bench{options: o, workload: w, result: &result{Workload: w.name}}
@@ -91,17 +93,20 @@ type bench struct {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	ticks := max(1, b.profiles/(b.services*instances*len(kinds)))
+	ticks := max(1, b.profiles/(b.services*b.instances*len(kinds)))
 	b.window.Until = time.Now().Add(-interval).Truncate(5 * time.Minute)
 	b.window.From = b.window.Until.Add(-time.Duration(ticks) * interval).Truncate(5 * time.Minute)
 	fo := b.o
-	fo.Seed, fo.Services, fo.Instances, fo.Kinds, fo.Interval = 1, b.services, instances, kinds, interval
+	fo.Seed, fo.Services, fo.Instances, fo.Kinds, fo.Interval = 1, b.services, b.instances, kinds, interval
 	fo.From, fo.Window, fo.Bodies = b.window.From, time.Duration(ticks)*interval, corpus.Load(kinds...)
 	var err error
 	if b.fleet, err = fleet.New(fo); err != nil {
 		return err
 	}
 	if err := b.take(ctx); err != nil {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
 		return err
 	}
 	if err := b.takeFromMany(ctx); err != nil {
@@ -194,8 +199,7 @@ func (b *bench) takeFromMany(ctx context.Context) error {
 	return err
 }
 
-// answer starts the collector again, lets it finish what it does with blocks,
-// and asks.
+// answer starts the collector again and asks.
 func (b *bench) answer(ctx context.Context) error {
 	c, client, err := b.start(ctx, b.data, few)
 	if err != nil {
@@ -204,20 +208,11 @@ func (b *bench) answer(ctx context.Context) error {
 	defer c.Kill()
 	defer client.Close()
 	r := b.result
-	if err := client.Settle(ctx, b.settle, b.progress.Step); err != nil {
-		return err
-	}
-	cpu, err := c.CPU()
-	if err != nil {
-		return err
-	}
 	m, err := client.Metrics(ctx)
 	if err != nil {
 		return err
 	}
 	profiles := float64(r.Sent.Profiles)
-	r.CPUMillis = r.BlockMillis + b.perProfile(cpu)
-	r.CPURatio = r.CPUMillis / r.GunzipMillis
 	r.BlockBytes, r.RollupBytes = m[load.MetricBlockBytes]/profiles, m[load.MetricRollupBytes]/profiles
 
 	diff, err := client.HasDiff(ctx)
