@@ -45,6 +45,7 @@ type CheckReport struct {
 	Profiles  int64          `json:"profiles"` // in blocks
 	Streams   int64          `json:"streams"`  // pieces of blocks that have a checksum
 	Bytes     int64          `json:"bytes"`    // read
+	Space     CheckSpace     `json:"space"`    // what blocks hold
 	LogFiles  int            `json:"log_files"`
 	Commits   int            `json:"log_commits"`
 	Logged    int64          `json:"log_profiles"` // in the log; some are in blocks too
@@ -57,6 +58,21 @@ type CheckReport struct {
 	// clears them away.
 	Notes []string `json:"notes,omitempty"`
 }
+
+// CheckSpace is what the parts of blocks take on the disk, in bytes, as far as
+// they can be read. Dictionaries are names, stacks and labels.
+type CheckSpace struct {
+	Profiles     int64 `json:"profiles"`
+	Dictionaries int64 `json:"dictionaries"` // of blocks with profiles
+	FiveMinutes  int64 `json:"rollups_5m"`
+	Hours        int64 `json:"rollups_1h"`
+	Days         int64 `json:"rollups_1d"`
+	RollupNames  int64 `json:"rollup_dictionaries"` // of rollups and digests
+	Digests      int64 `json:"digests"`
+}
+
+// Rollups is what all but profiles and digests take.
+func (s *CheckSpace) Rollups() int64 { return s.FiveMinutes + s.Hours + s.Days + s.RollupNames }
 
 // Whole says that nothing is wrong and nothing is lost, or not any more.
 func (r *CheckReport) Whole() bool { return r.Left() == 0 }

@@ -117,6 +117,17 @@ func TestCheckWhole(t *testing.T) {
 			if name != "new" && (r.Blocks < 2 || r.Parts < 3 || r.Streams < 50 || r.Profiles < 6) {
 				t.Errorf("%s: only %+v", name, r)
 			}
+			blocks := int64(0)
+			for f, b := range readFiles(t, dir) {
+				if strings.HasSuffix(f, ".blk") {
+					blocks += int64(len(b))
+				}
+			}
+			// Beside what is counted there are the head and the listing of a file.
+			s := r.Space
+			if sum := s.Profiles + s.Dictionaries + s.Rollups() + s.Digests; name != "new" && (sum > blocks || sum < blocks/2 || s.Profiles == 0) {
+				t.Errorf("%s: %+v of %d bytes", name, s, blocks)
+			}
 			for f, b := range readFiles(t, dir) {
 				if !bytes.Equal(b, before[f]) && filepath.Base(f) != "lock" {
 					t.Errorf("%s: %s has changed", name, f)

@@ -55,11 +55,30 @@ func (b *blockWalk) part(i int) {
 				b.r.c.report.Profiles += int64(w.info.sections[j].profiles)
 			}
 		}
+		w.space(&b.r.c.report.Space)
 		return
 	}
 	b.keyed = b.keyed[:from]
 	b.out.parts[i] = true
 	w.report(key, known)
+}
+
+// space adds what the part takes.
+func (w *partWalk) space(s *CheckSpace) {
+	names := &s.Dictionaries
+	if w.rollup() {
+		names = &s.RollupNames
+	}
+	*names += int64(w.info.directory.size) + int64(streamBytes(w.dir.streams))
+	for i, groups := range w.dir.sections {
+		to := [...]*int64{Raw: &s.Profiles, FiveMinutes: &s.FiveMinutes, Hour: &s.Hours, Day: &s.Days}[w.info.sections[i].resolution]
+		if w.info.sections[i].digest {
+			to = &s.Digests
+		}
+		for _, g := range groups {
+			*to += int64(streamBytes(g.streams))
+		}
+	}
 }
 
 // report reports a damaged part: what is lost with the first problem.

@@ -24,6 +24,8 @@ type options struct {
 	services  int
 	instances int
 	collector string
+	pgo       string // profile that the programs are optimized by
+	recorder  *recorder
 	args      string // of the collector, separated by spaces
 	dir       string
 	workload  string
@@ -35,8 +37,8 @@ type options struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if len(os.Args) == 3 && os.Args[1] == settleCommand {
-		if err := settleStore(ctx, os.Args[2]); err != nil {
+	if len(os.Args) == 4 && os.Args[1] == settleCommand {
+		if err := settleStore(ctx, os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: settle:", err)
 			os.Exit(1)
 		}
@@ -58,9 +60,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.workload, "workload", "all", "steady, standard, novelty or all")
 	fs.StringVar(&o.collector, "collector", "", "collector binary to measure (default: build ./cmd/collector)")
 	fs.StringVar(&o.args, "args", "", "further flags of the collector, as in -args '-memory 256MiB'")
+	fs.StringVar(&o.pgo, "pgo", "cmd/collector/default.pgo", "CPU profile to build by")
+	record := fs.String("record", "", "write a CPU profile of all that the collector does to this file, for -pgo")
 	fs.BoolVar(&o.asJSON, "json", false, "print the results as JSON")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if *record != "" {
+		o.recorder = &recorder{}
 	}
 	dir, err := os.MkdirTemp("", "inquest-bench-")
 	if err != nil {
@@ -72,6 +79,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o.progress.Done()
 	if err != nil {
 		return err
+	}
+	if o.recorder != nil {
+		if err := o.recorder.write(*record); err != nil {
+			return err
+		}
 	}
 	if o.asJSON {
 		return json.NewEncoder(stdout).Encode(results)

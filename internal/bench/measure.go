@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/goinquest/inquest/internal/fleet"
 	"github.com/goinquest/inquest/internal/load"
 	"github.com/goinquest/inquest/internal/proc"
+	"github.com/goinquest/inquest/store"
 )
 
 // A workload is a fleet; all send CPU and heap profiles, gzip as Go writes it.
@@ -41,27 +43,28 @@ var kinds = []string{"cpu", "heap"}
 
 // result is what was measured of one workload.
 type result struct {
-	Workload      string        `json:"workload"`
-	Sent          load.Sent     `json:"sent"`                  // over 64 connections
-	CPUMillis     float64       `json:"cpu_ms_per_profile"`    // all there is to do, to merged blocks and rollups
-	AckMillis     float64       `json:"cpu_ms_to_ack"`         // of it, until all is acknowledged
-	BlockMillis   float64       `json:"cpu_ms_to_blocks"`      // of it, until all is in blocks
-	GunzipMillis  float64       `json:"gunzip_ms_per_profile"` // of the same bodies
-	CPURatio      float64       `json:"cpu_ratio_to_gunzip"`   //
-	PeakRSS       int64         `json:"peak_rss_bytes"`        // while 64 connections send
-	PeakRSSMany   int64         `json:"peak_rss_bytes_512"`    // while 512 do
-	BlockBytes    float64       `json:"block_bytes_per_profile"`
-	RollupBytes   float64       `json:"rollup_bytes_per_profile"` // 0: the collector does not say
-	PprofMillis   float64       `json:"pprof_ms"`                 // Parse and Merge of the CPU profiles of one service
-	PprofProfiles int           `json:"pprof_profiles"`
-	Equal         bool          `json:"total_equals_pprof"` // of that service, as the collector adds it up
-	Answers       []load.Answer `json:"answers"`
+	Workload      string           `json:"workload"`
+	Sent          load.Sent        `json:"sent"`                  // over 64 connections
+	CPUMillis     float64          `json:"cpu_ms_per_profile"`    // all there is to do, to merged blocks and rollups
+	AckMillis     float64          `json:"cpu_ms_to_ack"`         // of it, until all is acknowledged
+	BlockMillis   float64          `json:"cpu_ms_to_blocks"`      // of it, until all is in blocks
+	GunzipMillis  float64          `json:"gunzip_ms_per_profile"` // of the same bodies
+	CPURatio      float64          `json:"cpu_ratio_to_gunzip"`   //
+	PeakRSS       int64            `json:"peak_rss_bytes"`        // while 64 connections send
+	PeakRSSMany   int64            `json:"peak_rss_bytes_512"`    // while 512 do
+	BlockBytes    float64          `json:"block_bytes_per_profile"`
+	RollupBytes   float64          `json:"rollup_bytes_per_profile"` // of files with rollups and digests
+	Space         store.CheckSpace `json:"space"`
+	PprofMillis   float64          `json:"pprof_ms"` // Parse and Merge of the CPU profiles of one service
+	PprofProfiles int              `json:"pprof_profiles"`
+	Equal         bool             `json:"total_equals_pprof"` // of that service, as the collector adds it up
+	Answers       []load.Answer    `json:"answers"`
 }
 
 func measure(ctx context.Context, o options) ([]*result, error) {
 	if o.collector == "" {
 		o.collector = filepath.Join(o.dir, "collector")
-		if err := proc.Build(ctx, o.collector, "github.com/goinquest/inquest/cmd/collector"); err != nil {
+		if err := proc.Build(ctx, o.collector, "github.com/goinquest/inquest/cmd/collector", "-pgo", o.pgo); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +157,9 @@ func (b *bench) take(ctx context.Context) error {
 	}
 	defer c.Kill()
 	var g gunzip
-	if b.result.Sent, err = b.send(ctx, client, few, g.each); err != nil {
+	stop := b.recorder.follow(ctx, c.URL)
+	b.result.Sent, err = b.send(ctx, client, few, g.each)
+	if err := errors.Join(err, stop()); err != nil {
 		return err
 	}
 	acknowledged, err := c.CPU()
@@ -220,10 +225,11 @@ func (b *bench) answer(ctx context.Context) error {
 		return err
 	}
 	s := load.Subject{Window: b.window, Services: []string{fleet.ServiceName(b.service())}, Type: "cpu"}
+	stop := b.recorder.follow(ctx, c.URL)
 	r.Answers, err = client.Ask(ctx, load.Questions(b.window.Duration(), diff), s, func(done, total int) {
 		b.progress.Step(b.name+": asking", done, total)
 	})
-	if err != nil {
+	if err := errors.Join(err, stop()); err != nil {
 		return err
 	}
 	for _, a := range r.Answers {

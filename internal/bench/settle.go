@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/store"
 )
 
@@ -15,29 +20,65 @@ import (
 // blocks in the background, in a process whose processor time is known.
 const settleCommand = "settle"
 
-func settleStore(ctx context.Context, dir string) error {
-	s, err := store.Open(ctx, store.Options{Dir: filepath.Join(dir, "store")})
+// settleStore settles the store of a collector's data directory and leaves a
+// CPU profile of that in a file, if it has a name.
+func settleStore(ctx context.Context, data, cpu string) error {
+	if cpu != "" {
+		f, err := os.Create(cpu)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	s, err := store.Open(ctx, store.Options{Dir: filepath.Join(data, "store")})
 	if err != nil {
 		return err
 	}
 	return errors.Join(s.Settle(ctx), s.Close())
 }
 
-// settle has the blocks of the stopped collector merged and rolled up.
-func (b *bench) settle(ctx context.Context) error {
-	b.progress.Step(b.name+": merging and rolling up", 0, 1)
-	self, err := os.Executable()
+// weighStore writes what the blocks hold as JSON.
+func weighStore(ctx context.Context, data string, w io.Writer) error {
+	r, err := store.Check(ctx, store.CheckOptions{Dir: filepath.Join(data, "store")})
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, self, settleCommand, b.data)
+	if !r.Whole() {
+		return fmt.Errorf("the store is damaged: %+v", r.Problems)
+	}
+	return json.NewEncoder(w).Encode(r.Space)
+}
+
+// settle has the blocks of the stopped collector merged and rolled up, by a
+// program that is optimized as the collector is.
+func (b *bench) settle(ctx context.Context) error {
+	b.progress.Step(b.name+": merging and rolling up", 0, 1)
+	bin, cpu := filepath.Join(b.dir, "settle"), ""
+	if err := proc.Build(ctx, bin, "github.com/goinquest/inquest/internal/bench", "-pgo", b.pgo); err != nil {
+		return err
+	}
+	if b.recorder != nil {
+		cpu = filepath.Join(b.dir, "settle.pb.gz")
+	}
+	cmd := exec.CommandContext(ctx, bin, settleCommand, b.data, cpu)
 	cmd.Stdout, cmd.Stderr = b.log, b.log
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("merge and roll up: %w", err)
 	}
+	if err := b.recorder.add(cpu); err != nil {
+		return err
+	}
 	r, p := b.result, cmd.ProcessState
 	r.CPUMillis = r.BlockMillis + b.perProfile(p.UserTime()+p.SystemTime())
 	r.CPURatio = r.CPUMillis / r.GunzipMillis
+	var out bytes.Buffer
+	if err := weighStore(ctx, b.data, &out); err != nil {
+		return err
+	}
 	b.progress.Step(b.name+": merging and rolling up", 1, 1)
-	return nil
+	return json.Unmarshal(out.Bytes(), &r.Space)
 }

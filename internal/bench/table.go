@@ -33,12 +33,10 @@ func write(w io.Writer, results []*result) error {
 	number(fmt.Sprintf("peak RSS, MiB, %d connections", few), "%.0f", func(r *result) float64 { return float64(r.PeakRSS) / (1 << 20) })
 	number(fmt.Sprintf("peak RSS, MiB, %d connections", many), "%.0f", func(r *result) float64 { return float64(r.PeakRSSMany) / (1 << 20) })
 	number("blocks, B/profile", "%.0f", func(r *result) float64 { return r.BlockBytes })
-	row("rollups, B/profile", func(r *result) string {
-		if r.RollupBytes == 0 {
-			return "-"
-		}
-		return fmt.Sprintf("%.0f", r.RollupBytes)
-	})
+	perProfile := func(n int64, r *result) float64 { return float64(n) / float64(r.Sent.Profiles) }
+	number("rollups, B/profile", "%.0f", func(r *result) float64 { return perProfile(r.Space.Rollups(), r) })
+	number("  of it dictionaries", "%.0f", func(r *result) float64 { return perProfile(r.Space.RollupNames, r) })
+	number("digests, B/profile", "%.0f", func(r *result) float64 { return perProfile(r.Space.Digests, r) })
 	row("google/pprof Parse + Merge, ms", func(r *result) string { return fmt.Sprintf("%.0f for %d", r.PprofMillis, r.PprofProfiles) })
 	row("total of the service equals google/pprof's", func(r *result) string { return fmt.Sprint(r.Equal) })
 	b.WriteString("\nwarm p50 in ms, and what part of google/pprof's time that is\n")
