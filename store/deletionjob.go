@@ -158,6 +158,9 @@ func (s *Store) endDeletions() error {
 		}
 		s.o.Logger.Info("deletion done", "number", ds[i].Number, inquest.LogService, ds[i].Service)
 	}
+	if err := s.refreshDeletions(); err != nil {
+		return fmt.Errorf("write deletions again: %w", err)
+	}
 	s.deletions.open = false
 	return nil
 }

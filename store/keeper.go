@@ -68,6 +68,12 @@ func (k *keeper) start() {
 	go k.run(ctx)
 }
 
+// rest is start of a keeper that does nothing.
+func (k *keeper) rest() {
+	k.cancel = func() {}
+	close(k.ended)
+}
+
 // stop ends the goroutine; a step under way is given up, or finished if it is
 // about to be.
 func (k *keeper) stop() {
