@@ -15,7 +15,7 @@ import (
 func (s *Store) takeOut(ctx context.Context) (did bool, err error) {
 	var errs []error
 	for _, b := range s.cutBlocks() {
-		if err := s.takeOutOf(ctx, b); err != nil {
+		if err := s.keeper.contain(func() error { return s.takeOutOf(ctx, b) }); err != nil {
 			if ctx.Err() != nil {
 				return false, err
 			}

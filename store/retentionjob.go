@@ -176,7 +176,8 @@ func (t *retainer) retain(ctx context.Context, hurried bool) (bool, error) {
 		}
 		a, err := t.look(b, hide, &first)
 		if err == nil && a.worth() {
-			if err = t.trim(ctx, b, hide, &first); err == nil || ctx.Err() != nil {
+			err = s.keeper.contain(func() error { return t.trim(ctx, b, hide, &first) })
+			if err == nil || ctx.Err() != nil {
 				return true, err
 			}
 		}
