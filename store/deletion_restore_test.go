@@ -318,13 +318,14 @@ func (d *deletionStory) damage(t *testing.T, when string, bad []byte, catalog, f
 			t.Fatal(err)
 		}
 	}
+	inCheck := slices.ContainsFunc(check(t, dir, false, false).Problems, func(p store.CheckProblem) bool { return p.Where == "deletions.jsonl" })
 	s := open(t, dir, d.with, func(o *store.Options) { o.Idle = true })
 	waitReady(t, s)
 	defer s.Close()
 	reported := slices.ContainsFunc(s.Stats().Quarantined, func(q string) bool { return strings.HasPrefix(q, "deletions.jsonl: line ") })
 	aside, _ := filepath.Glob(deletionFile(dir) + ".broken-*")
 	tail := bytes.HasSuffix(bad, []byte("\n"))
-	if reported != flipped && tail || reported != (len(aside) == 1) {
+	if reported != flipped && tail || reported != (len(aside) == 1) || reported != inCheck {
 		t.Fatalf("%s: reported %v, kept as %v", when, s.Stats().Quarantined, aside)
 	}
 	got := seen(t, s, store.Selection{})
@@ -434,5 +435,95 @@ func TestHorizonWithoutCatalog(t *testing.T) {
 	waitReady(t, again)
 	if diff := cmp.Diff(want, seen(t, again, store.Selection{})); diff != "" {
 		t.Fatal(diff)
+	}
+}
+
+// TestDeletionFaults lets every call of the file system fail, once or from then
+// on, while something is deleted, and while a store is opened of which the
+// catalog is lost: what was acknowledged stays deleted, and nothing is half.
+func TestDeletionFaults(t *testing.T) {
+	t.Parallel()
+	d := newDeletionStory(t)
+	flush(t, d.s)
+	settle(t, d.s)
+	if err := d.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	idle := func(o *store.Options) { o.Idle = true }
+	left := func(dir string) (n int) {
+		s := open(t, dir, d.with, idle)
+		defer s.Close()
+		waitReady(t, s)
+		for k := range seen(t, s, store.Selection{}) {
+			if d.have[k].service == "gone" {
+				n++
+			}
+		}
+		return n
+	}
+	step := 1
+	if testing.Short() {
+		step = 7
+	}
+	for _, mode := range []store.FaultMode{store.FailOnce, store.FailFrom, store.FullFrom, store.NoCatalog} {
+		for call := 0; ; call += step {
+			dir, files := copyFast(t, d.dir), &store.Faults{}
+			files.Arm(mode, -1)
+			s := open(t, dir, d.with, store.WithFaults(files), idle)
+			waitReady(t, s)
+			files.Arm(mode, call)
+			_, err := s.Delete(t.Context(), store.Deletion{Service: "gone"})
+			failed, _ := files.Failed()
+			when := fmt.Sprintf("%v, call %d, %s: %v", mode, call, failed, err)
+			lost := copyFast(t, dir)
+			files.Repair()
+			_ = s.Close()
+			if err := os.Remove(filepath.Join(lost, "catalog.db")); err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{dir, lost} {
+				if n := left(dir); n != 0 && (n != 40 || err == nil) {
+					t.Fatalf("%s: %d are left", when, n)
+				}
+			}
+			if failed == "" && err == nil {
+				t.Log("delete", when)
+				break
+			}
+			if !errors.Is(err, inquest.ErrUnavailable) && !errors.Is(err, inquest.ErrDiskFull) && err != nil {
+				t.Errorf("%s: of no kind a caller could act on", when)
+			}
+		}
+	}
+	base := copyFast(t, d.dir)
+	s := open(t, base, d.with, idle)
+	if _, err := s.Delete(t.Context(), store.Deletion{Service: "gone"}); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+	if err := os.Remove(filepath.Join(base, "catalog.db")); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []store.FaultMode{store.FailOnce, store.FailFrom, store.FullFrom} {
+		for call := 0; ; call += step {
+			dir, files := copyFast(t, base), &store.Faults{}
+			files.Arm(mode, call)
+			o := store.Options{Dir: dir, MinFreeBytes: 1}
+			d.with(&o)
+			idle(&o)
+			store.WithFaults(files)(&o)
+			s, err := store.Open(t.Context(), o)
+			if err == nil {
+				_ = s.Close()
+			}
+			failed, _ := files.Failed()
+			if n := left(dir); n != 0 {
+				t.Fatalf("%v, call %d, %s: %v: %d are there again", mode, call, failed, err, n)
+			}
+			if failed == "" {
+				t.Log("open", mode, call)
+				break
+			}
+		}
 	}
 }
