@@ -84,7 +84,10 @@ func (s *Store) backup(ctx context.Context, to backupTarget, progress func(Backu
 	if err := s.Ready(); err != nil {
 		return nil, err
 	}
-	m := &Manifest{Version: manifestVersion, Created: s.o.Now().UTC()}
+	m := &Manifest{Version: manifestVersion}
+	s.deletions.mu.Lock() // so that deletions asked for before are in the catalog
+	m.Created = s.o.Now().UTC()
+	s.deletions.mu.Unlock()
 	m.Catalog = "catalog-" + m.Created.Format("20060102T150405.000000000Z") + ".db"
 	if err := s.Flush(ctx); err != nil {
 		return nil, fmt.Errorf("back up: end epochs: %w", err)

@@ -52,8 +52,10 @@ func (d *dirBlobs) Put(name string, write func(io.Writer) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("create block file: %w", err)
 	}
+	whole := false
 	defer func() {
-		if err != nil {
+		if !whole { // an error, or a panic of write
+			_ = f.Close()
 			_ = d.ops.Remove(temp) // swept at the next start if this fails too
 		}
 	}()
@@ -72,6 +74,7 @@ func (d *dirBlobs) Put(name string, write func(io.Writer) error) (err error) {
 	if err = d.ops.Rename(temp, d.path(name)); err != nil {
 		return fmt.Errorf("rename block file: %w", err)
 	}
+	whole = true
 	if err = d.ops.SyncDir(d.dir); err != nil {
 		_ = d.ops.Remove(d.path(name)) // not in the catalog, so swept at the next start
 		return fmt.Errorf("sync block directory: %w", err)

@@ -180,6 +180,9 @@ func (c *checker) directory() error {
 	if err := c.listFiles(); err != nil {
 		return err
 	}
+	if err := c.sideFiles(); err != nil {
+		return err
+	}
 	log, err := listLog(osFiles{}, filepath.Join(c.dir, logDir))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -231,9 +231,9 @@ var entryCost = map[string]string{
 	bucketBuilds:    "the entry goes; agents report the build again",
 	bucketClosed:    "the entry goes; what it stood for is made again from the blocks",
 	bucketDamaged:   "the entry goes; damage is marked again where it is",
-	bucketDeletions: "the entry goes; what was to be deleted is there again and must be deleted again",
-	bucketCuts:      "the entry goes; what was to be deleted from that block is there again and must be deleted again",
-	bucketHorizon:   "the entry goes; what was hidden for its age and is not deleted yet may be seen again",
+	bucketDeletions: "the entry goes; the next start has it again of " + deletionFile,
+	bucketCuts:      "the entry goes; the next start has it again of " + deletionFile,
+	bucketHorizon:   "the entry goes; the next start has it again of " + horizonFile,
 }
 
 // damaged reports an entry that cannot be read, which Repair removes.

@@ -55,6 +55,31 @@ func (c *checker) listFiles() error {
 	return nil
 }
 
+// sideFiles reads what only the catalog has once more. The next start writes
+// damaged ones anew, so there is nothing to repair.
+func (c *checker) sideFiles() error {
+	deletions := sideFile{ops: osFiles{}, dir: c.dir, name: deletionFile}
+	raw, err := deletions.read()
+	if err != nil {
+		return err
+	}
+	_, torn, damaged := readDeletionLines(raw, true)
+	if torn {
+		c.note("%s: a deletion that was being written when the process ended; the next start cuts it off", deletionFile)
+	}
+	for _, err := range damaged {
+		c.problem(CheckProblem{Where: deletionFile, What: err.Error() + "; the next start writes the file anew, of what the catalog has"})
+	}
+	horizon := sideFile{ops: osFiles{}, dir: c.dir, name: horizonFile}
+	if raw, err = horizon.read(); err != nil || len(raw) == 0 {
+		return err
+	}
+	if _, err := openLine(raw); err != nil {
+		c.problem(CheckProblem{Where: horizonFile, What: err.Error() + "; it is written anew when more is too old"})
+	}
+	return nil
+}
+
 // leftovers are files that no row of a whole catalog names: those of a crash
 // between file and row, whose profiles are in the log, or between row and
 // deletion. A marked one is kept: it was there when the catalog was lost.

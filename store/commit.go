@@ -211,7 +211,7 @@ func (s *Store) writeError(err error) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
 		return inquest.Errorf(inquest.ErrDiskFull, "the disk of %s is full: %w", s.o.Dir, err)
 	}
-	return inquest.Errorf(inquest.ErrUnavailable, "the profile could not be stored: %w", err)
+	return inquest.Errorf(inquest.ErrUnavailable, "the disk of %s cannot be written: %w", s.o.Dir, err)
 }
 
 // checkSpace refuses to write where less than the floor would stay free.

@@ -37,6 +37,7 @@ type Deletion struct {
 // deletions keeps deletions and changes of blocks apart.
 type deletions struct {
 	mu   sync.Mutex
+	file sideFile
 	open bool // some may not be noted as done
 	n    int  // blocks with cuts; Store.mu guards it
 }
@@ -96,7 +97,7 @@ func (s *Store) Delete(ctx context.Context, d Deletion) (Deletion, error) {
 	if err := s.Ready(); err != nil {
 		return d, err
 	}
-	d.At, d.Done = s.o.Now().UTC(), time.Time{}
+	d.At, d.Done = time.Time{}, time.Time{}
 	return s.delete(ctx, d)
 }
 
@@ -117,31 +118,38 @@ func (s *Store) Preview(ctx context.Context, d Deletion) (Deletion, error) {
 	return d, err
 }
 
-// Reapply does again the deletions that are not known, for a store that was
-// brought back from a backup made before them.
-func (s *Store) Reapply(ctx context.Context, ds []Deletion) error {
+// Reapply does again the deletions that are not known and were asked for at
+// since or later, in a store brought back from a backup made then: everything in
+// it was stored before them. Of earlier ones that are not known nobody can tell
+// what was stored after them; they are returned as old.
+func (s *Store) Reapply(ctx context.Context, ds []Deletion, since time.Time) (done, old []Deletion, err error) {
 	if err := s.Ready(); err != nil {
-		return err
+		return nil, nil, err
 	}
 	known, err := s.Deletions()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	for _, d := range ds {
 		if err := d.check(); err != nil {
-			return err
+			return done, old, err
 		}
 		if slices.ContainsFunc(known, func(k Deletion) bool {
 			return k.Service == d.Service && k.At.Equal(d.At) && k.Window.From.Equal(d.Window.From) && k.Window.Until.Equal(d.Window.Until)
 		}) {
 			continue
 		}
-		d.Done = time.Time{}
-		if _, err := s.delete(ctx, d); err != nil {
-			return err
+		if d.At.Before(since) {
+			old = append(old, d)
+			continue
 		}
+		d.Done = time.Time{}
+		if d, err = s.delete(ctx, d); err != nil {
+			return done, old, err
+		}
+		done, known = append(done, d), append(known, d)
 	}
-	return nil
+	return done, old, nil
 }
 
 func (d *Deletion) check() error {
@@ -154,23 +162,31 @@ func (d *Deletion) check() error {
 	return nil
 }
 
+// delete does a deletion, of now if it does not say when it was asked for.
 func (s *Store) delete(ctx context.Context, d Deletion) (Deletion, error) {
+	s.mu.RLock()
+	epoch := s.run<<runEpochBit | s.epochs.Load()
+	s.mu.RUnlock()
 	// What is in memory becomes blocks, so that only those are concerned.
 	if err := s.Flush(ctx); err != nil {
 		return d, err
 	}
 	s.deletions.mu.Lock()
 	defer s.deletions.mu.Unlock()
-	known := s.rawKnown()
-	blocks, err := s.concerned(ctx, &d, known)
+	if d.At.IsZero() {
+		d.At = s.o.Now().UTC()
+	}
+	n := noted{d, s.rawKnown(), epoch}
+	blocks, err := s.concerned(ctx, &n.Deletion, n.Known)
 	if err != nil {
 		return d, err
 	}
-	if err := s.catalog.addDeletion(&d, blocks, known); err != nil {
-		return d, s.writeError(err)
+	if err := s.noteDeletion(&n, blocks); err != nil {
+		return d, fmt.Errorf("nothing was deleted: %w", s.writeError(err))
 	}
 	s.deletions.open = true
-	c := d.cut(known)
+	d = n.Deletion
+	c := d.cut(n.Known)
 	s.mu.Lock()
 	for _, b := range blocks {
 		if len(b.cuts) == 0 {
@@ -447,36 +463,62 @@ func with(spans []Span, more Span) []Span {
 // noted is a deletion as the catalog has it.
 type noted struct {
 	Deletion
-	Known int64 // see Deletion.cut
+	Known int64  // see Deletion.cut
+	Epoch uint64 `json:",omitempty"` // when it was asked for, epochs up to this one were in blocks
+}
+
+// noteDeletion notes a deletion, which gets its number, in its file and in the
+// catalog. After an error it is in neither.
+func (s *Store) noteDeletion(d *noted, blocks []*block) error {
+	var line []byte
+	err := s.catalog.addDeletion(d, blocks, func() (err error) {
+		l := deletionLine{d.Record(), d.Known, d.Epoch, blockIDs(blocks)}
+		if line, err = sealLine(l); err != nil {
+			return err
+		}
+		if err := s.deletions.file.append(line); err != nil {
+			line = nil
+			return fmt.Errorf("write %s: %w", deletionFile, err)
+		}
+		return nil
+	})
+	if err != nil && line != nil {
+		s.deletions.file.takeBack(line)
+	}
+	return err
 }
 
 // addDeletion notes a deletion, which gets its number, and which blocks it
-// concerns, and drops cumulative states, in one transaction.
-func (c *catalog) addDeletion(d *Deletion, blocks []*block, known int64) error {
+// concerns, and drops cumulative states, in one transaction, before the end of
+// which it calls before.
+func (c *catalog) addDeletion(d *noted, blocks []*block, before func() error) error {
 	err := c.update(func(tx *bbolt.Tx) error {
 		var err error
 		if d.Number, err = tx.Bucket([]byte(bucketDeletions)).NextSequence(); err != nil {
 			return err
 		}
-		if err := putDeletion(tx, d, known); err != nil {
+		if err := putDeletion(tx, d); err != nil {
 			return err
 		}
 		for _, b := range blocks {
-			if err := put(tx, bucketCuts, []byte(b.info.id+"/"+strconv.FormatUint(d.Number, 10)), nil); err != nil {
+			if err := put(tx, bucketCuts, []byte(cutKey(b.info.id, d.Number)), nil); err != nil {
 				return err
 			}
 		}
 		prefix, all := d.states()
-		return dropBaselines(tx, prefix, all)
+		if err := dropBaselines(tx, prefix, all); err != nil {
+			return err
+		}
+		return before()
 	})
 	if err != nil {
-		return fmt.Errorf("note deletion in catalog: %w", err)
+		return fmt.Errorf("note deletion: %w", err)
 	}
 	return nil
 }
 
-func putDeletion(tx *bbolt.Tx, d *Deletion, known int64) error {
-	raw, err := json.Marshal(noted{*d, known})
+func putDeletion(tx *bbolt.Tx, d *noted) error {
+	raw, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
@@ -560,6 +602,6 @@ func (c *catalog) deletionDone(number uint64, at time.Time) error {
 			return err
 		}
 		d.Done = at
-		return putDeletion(tx, &d.Deletion, d.Known)
+		return putDeletion(tx, &d)
 	})
 }

@@ -15,7 +15,7 @@ import (
 func (s *Store) takeOut(ctx context.Context) (did bool, err error) {
 	var errs []error
 	for _, b := range s.cutBlocks() {
-		if err := s.takeOutOf(ctx, b); err != nil {
+		if err := s.keeper.contain(func() error { return s.takeOutOf(ctx, b) }); err != nil {
 			if ctx.Err() != nil {
 				return false, err
 			}
@@ -157,6 +157,9 @@ func (s *Store) endDeletions() error {
 			return fmt.Errorf("note end of deletion: %w", err)
 		}
 		s.o.Logger.Info("deletion done", "number", ds[i].Number, inquest.LogService, ds[i].Service)
+	}
+	if err := s.refreshDeletions(); err != nil {
+		return fmt.Errorf("write deletions again: %w", err)
 	}
 	s.deletions.open = false
 	return nil

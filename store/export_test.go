@@ -23,6 +23,7 @@ type FaultyFiles struct {
 	NoSync   atomic.Bool  // syncs of log files fail with EIO
 	NoRename atomic.Bool  // renames fail with EIO
 	FreeNow  atomic.Int64 // what Free says; 0 = the truth
+	Panic    atomic.Int64 // the write to a block that panics, from 1; 0 = none
 	Faults   atomic.Int64
 }
 
@@ -49,16 +50,20 @@ func (f *FaultyFiles) OpenFile(name string, flag int, perm os.FileMode) (file, e
 	if err != nil {
 		return nil, err
 	}
-	return &faultyFile{inner, f, strings.HasSuffix(name, logSuffix)}, nil
+	return &faultyFile{inner, f, strings.HasSuffix(name, logSuffix), strings.HasSuffix(name, blockSuffix+tempSuffix)}, nil
 }
 
 type faultyFile struct {
 	file
 	f   *FaultyFiles
 	log bool
+	blk bool
 }
 
 func (f *faultyFile) Write(p []byte) (int, error) {
+	if f.blk && f.f.Panic.Add(-1) == 0 {
+		panic("a write to a block")
+	}
 	if f.f.Full.Load() {
 		f.f.Faults.Add(1)
 		n, err := f.file.Write(p[:len(p)/2])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -19,11 +20,12 @@ import (
 // whole, so a kill between any two costs at most the work of one.
 type keeper struct {
 	s    *Store
-	jobs []job
+	jobs []*job
 
 	// Of its goroutine alone:
 	resumed  time.Time       // when work began after the last pause
 	bytes    int64           // that were read and written since
+	made     []string        // blocks that the step under way has written
 	unmerged map[string]bool // blocks whose keys are damaged, see bodyHashes
 	unmade   map[int64]bool  // days whose damaged rollups cannot be made again
 	lacking  map[int64]bool  // days of which rollups were written again without what is damaged
@@ -41,7 +43,17 @@ type keeper struct {
 type job struct {
 	name string
 	step func(context.Context) (did bool, err error)
+
+	panics int       // in a row
+	rests  time.Time // until when, after these, unless somebody waits for it
 }
+
+// panicPause is how long a job rests after a panic, twice as long after the
+// next, maxPanicPause at most: what it stumbles over is likely to be there still.
+const (
+	panicPause    = time.Minute
+	maxPanicPause = time.Hour
+)
 
 // keeperTick is the pause between two looks for work.
 const keeperTick = 5 * time.Second
@@ -49,15 +61,15 @@ const keeperTick = 5 * time.Second
 func newKeeper(s *Store) *keeper {
 	return &keeper{
 		s: s, unmerged: map[string]bool{}, unmade: map[int64]bool{}, lacking: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		jobs: []job{
-			{"read again", s.readAgain},
-			{"deletion", s.takeOut},
-			{"retention", s.retainer.step},
-			{"roll up", s.rollUp},
-			{"make rollups again", s.remakeRollups},
-			{"merge rollups", s.compactRollups},
-			{"merge", s.mergeBlocks},
-			{"compact catalog", s.compactCatalog},
+		jobs: []*job{
+			{name: "read again", step: s.readAgain},
+			{name: "deletion", step: s.takeOut},
+			{name: "retention", step: s.retainer.step},
+			{name: "roll up", step: s.rollUp},
+			{name: "make rollups again", step: s.remakeRollups},
+			{name: "merge rollups", step: s.compactRollups},
+			{name: "merge", step: s.mergeBlocks},
+			{name: "compact catalog", step: s.compactCatalog},
 		},
 	}
 }
@@ -66,6 +78,12 @@ func (k *keeper) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	k.cancel = cancel
 	go k.run(ctx)
+}
+
+// rest is start of a keeper that does nothing.
+func (k *keeper) rest() {
+	k.cancel = func() {}
+	close(k.ended)
 }
 
 // stop ends the goroutine; a step under way is given up, or finished if it is
@@ -109,6 +127,9 @@ func (k *keeper) work(ctx context.Context) {
 	k.served, k.waits = k.waits, nil
 	k.mu.Unlock()
 	for _, j := range k.jobs {
+		if time.Now().Before(j.rests) && !k.hurried() {
+			continue
+		}
 		if err := k.do(ctx, j); err != nil && ctx.Err() == nil {
 			k.s.o.Logger.Warn("background job put off", "job", j.name, inquest.LogErr, err)
 			errs = append(errs, fmt.Errorf("%s: %w", j.name, err))
@@ -120,10 +141,10 @@ func (k *keeper) work(ctx context.Context) {
 }
 
 // do does a job, step after step.
-func (k *keeper) do(ctx context.Context, j job) error {
+func (k *keeper) do(ctx context.Context, j *job) error {
 	k.resumed = time.Now()
 	for {
-		did, err := j.step(ctx)
+		did, err := k.step(ctx, j)
 		if err != nil || !did {
 			return err
 		}
@@ -131,6 +152,44 @@ func (k *keeper) do(ctx context.Context, j job) error {
 			return err
 		}
 	}
+}
+
+// step does a step of a job. A panic ends that job for a while and nothing
+// else.
+func (k *keeper) step(ctx context.Context, j *job) (did bool, err error) {
+	err = k.contain(func() (err error) {
+		did, err = j.step(ctx)
+		return err
+	})
+	if !errors.Is(err, errPanic) {
+		j.panics = 0
+		return did, err
+	}
+	j.rests = time.Now().Add(min(panicPause<<min(j.panics, 10), maxPanicPause))
+	j.panics++
+	return false, err
+}
+
+var errPanic = errors.New("internal error")
+
+// contain does something and makes a panic an error. Blocks that it has
+// written and nobody knows of go.
+func (k *keeper) contain(do func() error) (err error) {
+	k.made = k.made[:0]
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		k.s.o.Logger.Error("background job panicked", inquest.LogErr, p, "stack", string(debug.Stack()))
+		err = fmt.Errorf("%w: %v", errPanic, p)
+		for _, id := range k.made {
+			if !k.s.catalog.has(id) {
+				err = errors.Join(err, k.s.blobs.Delete(id))
+			}
+		}
+	}()
+	return do()
 }
 
 // keeperPause is how many times as long as it worked a job pauses: a quarter
@@ -233,6 +292,9 @@ func (s *Store) putBlock(ctx context.Context, write func(w io.Writer, id string,
 		info, err = write(&pacedWriter{ctx, s.keeper, w}, id, now.UnixNano())
 		return err
 	})
+	if err == nil {
+		s.keeper.made = append(s.keeper.made, id)
+	}
 	return info, err
 }
 

@@ -17,10 +17,13 @@ const (
 	blockDir    = "blocks"     // <id>.blk, through Blobs
 	catalogFile = "catalog.db" // bbolt
 	lockFile    = "lock"       // flock: one process per directory
-	logSuffix   = ".log"
-	blockSuffix = ".blk"
-	tempSuffix  = ".tmp"
-	brokenInfix = ".broken-" // catalog.db.broken-<time>: one that could not be used, see setCatalogAside
+	// What only the catalog has, once more: see sideFile.
+	deletionFile = "deletions.jsonl"
+	horizonFile  = "horizon.json"
+	logSuffix    = ".log"
+	blockSuffix  = ".blk"
+	tempSuffix   = ".tmp"
+	brokenInfix  = ".broken-" // catalog.db.broken-<time>: one that could not be used, see brokenName
 )
 
 // Buckets of the catalog and the keys of its meta bucket.

@@ -29,20 +29,24 @@ func (s *Store) openFiles() (*replay, error) {
 	if err := s.blobs.sweep(); err != nil {
 		return nil, err
 	}
-	st, err := s.openCatalog()
+	st, lost, err := s.openCatalog()
 	if err != nil {
 		return nil, err
 	}
 	if err := s.openBlocks(st); err != nil {
 		return nil, err
 	}
-	if err := s.openReach(); err != nil {
+	if err := s.openReach(lost); err != nil {
+		return nil, err
+	}
+	old, err := s.openDeletions()
+	if err != nil {
 		return nil, err
 	}
 	if err := s.openCuts(); err != nil {
 		return nil, err
 	}
-	if s.log, err = openLog(s.ops, filepath.Join(s.o.Dir, logDir), max(st.nextLog, 1)); err != nil {
+	if s.log, err = openLog(s.ops, filepath.Join(s.o.Dir, logDir), max(st.nextLog, 1, old>>runEpochBit+1)); err != nil {
 		return nil, err
 	}
 	s.run = s.log.next
@@ -50,45 +54,45 @@ func (s *Store) openFiles() (*replay, error) {
 		return nil, err
 	}
 	return &replay{
-		s: s, files: slices.Clone(s.log.files), closed: st.closed, baselines: map[string]framePlace{},
+		s: s, files: slices.Clone(s.log.files), closed: st.closed, old: old, baselines: map[string]framePlace{},
 		heads: map[uint64]*head{}, need: map[uint64]int64{}, damaged: map[framePlace]bool{}, broken: map[uint64]bool{}, keys: map[inquest.Key]bool{}, w: &grouper{pk: s.pk},
 	}, nil
 }
 
 // openCatalog opens the catalog and reads what it says. A block whose row is
-// lost gets a new one; else its file would be taken for one left by a crash.
-func (s *Store) openCatalog() (*catalogState, error) {
-	var lost bool
-	var err error
+// lost gets a new one; else its file would be taken for one left by a crash. lost
+// says that the catalog may not have its last state.
+func (s *Store) openCatalog() (st *catalogState, lost bool, err error) {
 	if s.catalog, lost, err = openCatalog(s.ops, s.o.Dir); errors.Is(err, ErrCatalog) {
 		// Without a block it has nothing that is worth a person's time: the power
 		// went while it was made.
 		names, lerr := s.blobs.List()
 		if lerr != nil || len(names) > 0 {
-			return nil, err
+			return nil, false, err
 		}
 		aside, serr := setCatalogAside(s.ops, s.o.Dir, s.o.Now())
 		if serr != nil {
-			return nil, errors.Join(err, serr)
+			return nil, false, errors.Join(err, serr)
 		}
 		s.o.Logger.Warn("catalog is damaged and is made anew", "kept", aside, inquest.LogErr, err)
 		s.catalog, lost, err = openCatalog(s.ops, s.o.Dir)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	st, err := s.catalog.load()
+	st, err = s.catalog.load()
 	if err != nil || !lost && st.badRows == 0 {
-		return st, err
+		return st, false, err
 	}
 	n, err := rebuildRows(s.catalog, s.blobs)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if n > 0 {
 		s.o.Logger.Warn("rows of the catalog were lost and are made again from the blocks", "blocks", n)
 	}
-	return s.catalog.load()
+	st, err = s.catalog.load()
+	return st, lost, err
 }
 
 // openBlocks takes the catalog's blocks whose files are there and deletes

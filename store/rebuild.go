@@ -12,7 +12,7 @@ import (
 // setCatalogAside renames a catalog that cannot be used, so that a new one can
 // be made, and returns the name under which it is kept.
 func setCatalogAside(ops fileOps, dir string, now time.Time) (string, error) {
-	name := catalogFile + brokenInfix + now.UTC().Format("20060102T150405.000Z")
+	name := brokenName(catalogFile, now)
 	if err := ops.Rename(filepath.Join(dir, catalogFile), filepath.Join(dir, name)); err != nil {
 		return "", fmt.Errorf("set catalog aside: %w", err)
 	}

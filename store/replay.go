@@ -21,6 +21,7 @@ type replay struct {
 	s      *Store
 	files  []*logFile
 	closed map[uint64]bool // epochs that are in blocks
+	old    uint64          // so are, or were, all up to this one
 
 	frames    []framePlace
 	baselines map[string]framePlace // newest frame with a cumulative state of that name
@@ -105,7 +106,7 @@ func (r *replay) takeFrame(lf *logFile, at int64, fr *frame) {
 	open := false
 	for i := range recs {
 		x := &recs[i]
-		if r.closed[x.epoch] {
+		if r.isClosed(x.epoch) {
 			continue
 		}
 		open = true
@@ -122,6 +123,8 @@ func (r *replay) takeFrame(lf *logFile, at int64, fr *frame) {
 		r.total.Add(fr.size)
 	}
 }
+
+func (r *replay) isClosed(epoch uint64) bool { return epoch <= r.old || r.closed[epoch] }
 
 var errShort = errors.New("file ends too early")
 
@@ -348,7 +351,7 @@ func (r *replay) readFrame(f io.ReaderAt, p framePlace) ([]indexed, []byte, erro
 // record replays one record, unless its epoch is closed or it is there
 // already.
 func (r *replay) record(ctx context.Context, x *indexed, payload, state []byte) {
-	if r.closed[x.epoch] || r.broken[x.epoch] {
+	if r.isClosed(x.epoch) || r.broken[x.epoch] {
 		return
 	}
 	h := r.heads[x.epoch]

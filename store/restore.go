@@ -19,10 +19,22 @@ import (
 
 // RestoreOptions say where a backup becomes a store. Only Dir has no default.
 type RestoreOptions struct {
-	Dir      string // must be empty, or not be there
-	Logger   *slog.Logger
-	Now      func() time.Time
-	Progress func(BackupProgress)
+	Dir string // must be empty, or not be there
+	// Deletions are what was deleted on request in the store the backup is of: what
+	// is newer than the backup is deleted again.
+	Deletions []Deletion
+	Logger    *slog.Logger
+	Now       func() time.Time
+	Progress  func(BackupProgress)
+}
+
+// Restoration says what was restored.
+type Restoration struct {
+	*Manifest
+	Deleted []Deletion // again: it is hidden, and taken off the disk when the store is opened
+	// Old are deletions of RestoreOptions that the backup does not know although
+	// they are older: they are of another store, and were not done.
+	Old []Deletion
 }
 
 // restoringSuffix marks a directory that a restore is under way in. It gets its
@@ -33,7 +45,7 @@ const restoringSuffix = ".restoring"
 // RestoreDir makes a store of a backup in a directory. Every file is compared
 // with the manifest: with an error of kind ErrInvalid, which names the file,
 // there is no store.
-func RestoreDir(ctx context.Context, from string, o RestoreOptions) (*Manifest, error) {
+func RestoreDir(ctx context.Context, from string, o RestoreOptions) (*Restoration, error) {
 	m, err := readManifestFile(from)
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
@@ -50,7 +62,7 @@ func RestoreDir(ctx context.Context, from string, o RestoreOptions) (*Manifest, 
 }
 
 // RestoreTar makes a store of a backup that is a tar stream; see RestoreDir.
-func RestoreTar(ctx context.Context, r io.Reader, o RestoreOptions) (*Manifest, error) {
+func RestoreTar(ctx context.Context, r io.Reader, o RestoreOptions) (*Restoration, error) {
 	return restore(ctx, o, func(u *unpacked) (*Manifest, error) {
 		raw, err := readTar(ctx, r, u.file)
 		if err != nil {
@@ -61,7 +73,7 @@ func RestoreTar(ctx context.Context, r io.Reader, o RestoreOptions) (*Manifest, 
 }
 
 // restore makes a store of what unpack puts into a directory.
-func restore(ctx context.Context, o RestoreOptions, unpack func(*unpacked) (*Manifest, error)) (m *Manifest, err error) {
+func restore(ctx context.Context, o RestoreOptions, unpack func(*unpacked) (*Manifest, error)) (out *Restoration, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -85,27 +97,29 @@ func restore(ctx context.Context, o RestoreOptions, unpack func(*unpacked) (*Man
 	u := &unpacked{files: map[string]ManifestFile{}, progress: o.Progress, put: func(name string, size int64, r io.Reader) error {
 		return writeFile(filepath.Join(temp, filepath.FromSlash(name)), size, r)
 	}}
-	if m, err = unpack(u); err == nil {
-		err = u.compare(m)
+	out = &Restoration{}
+	if out.Manifest, err = unpack(u); err == nil {
+		err = u.compare(out.Manifest)
 	}
 	if err == nil {
-		err = settle(ctx, temp, m, o)
+		err = settle(ctx, temp, out, o)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	return m, nil
+	return out, nil
 }
 
-// settle opens a store once that was unpacked and gives it its name.
-func settle(ctx context.Context, temp string, m *Manifest, o RestoreOptions) error {
+// settle opens a store once that was unpacked, deletes again what was deleted,
+// and gives it its name.
+func settle(ctx context.Context, temp string, m *Restoration, o RestoreOptions) error {
 	if err := os.Rename(filepath.Join(temp, m.Catalog), filepath.Join(temp, catalogFile)); err != nil {
 		return err
 	}
 	if err := (osFiles{}).SyncDir(filepath.Join(temp, blockDir)); err != nil {
 		return err
 	}
-	s, err := Open(ctx, Options{Dir: temp, Logger: o.Logger, Now: o.Now})
+	s, err := Open(ctx, Options{Dir: temp, Logger: o.Logger, Now: o.Now, Idle: true})
 	if err != nil {
 		return err
 	}
@@ -115,6 +129,9 @@ func settle(ctx context.Context, temp string, m *Manifest, o RestoreOptions) err
 		}
 		return put(tx, bucketMeta, []byte(metaRestored), []byte(o.Now().UTC().Format(time.RFC3339Nano)))
 	})
+	if err == nil {
+		m.Deleted, m.Old, err = s.Reapply(ctx, o.Deletions, m.Created)
+	}
 	if err := errors.Join(err, s.Close()); err != nil {
 		return err
 	}

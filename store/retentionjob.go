@@ -3,9 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"sync"
@@ -62,7 +60,7 @@ func (s *Store) SetRetention(r Retention) error {
 	}
 	noted := t.noting(old, s.o.Now().UnixNano())
 	next := noted.with(r)
-	if err := s.catalog.putReach(next); err != nil {
+	if err := s.putReach(next); err != nil {
 		return s.writeError(err)
 	}
 	s.reach.Store(next)
@@ -88,15 +86,19 @@ func samePolicy(a, b *Retention) bool {
 }
 
 // openReach reads what earlier runs hid, and puts the configured policy in
-// force.
-func (s *Store) openReach() error {
-	r, err := s.catalog.reach()
+// force. lost says that the catalog may not have its last state.
+func (s *Store) openReach(lost bool) error {
+	r, err := s.readReach(lost)
 	if err != nil {
 		return err
 	}
+	if s.o.Idle {
+		s.reach.Store(r)
+		return nil
+	}
 	if !samePolicy(&r.Policy, &s.o.Retention) {
 		r = r.with(s.o.Retention)
-		if err := s.catalog.putReach(r); err != nil {
+		if err := s.putReach(r); err != nil {
 			return err
 		}
 	}
@@ -137,7 +139,7 @@ func (t *retainer) note(now int64, always bool) error {
 	if r == old {
 		return nil
 	}
-	if err := t.s.catalog.putReach(r); err != nil {
+	if err := t.s.putReach(r); err != nil {
 		return err
 	}
 	t.s.reach.Store(r)
@@ -174,7 +176,8 @@ func (t *retainer) retain(ctx context.Context, hurried bool) (bool, error) {
 		}
 		a, err := t.look(b, hide, &first)
 		if err == nil && a.worth() {
-			if err = t.trim(ctx, b, hide, &first); err == nil || ctx.Err() != nil {
+			err = s.keeper.contain(func() error { return t.trim(ctx, b, hide, &first) })
+			if err == nil || ctx.Err() != nil {
 				return true, err
 			}
 		}
@@ -477,32 +480,11 @@ func (t *retainer) setFloor(r Resolution, from, now int64) error {
 	if r > Raw {
 		next.Floor.align()
 	}
-	if err := t.s.catalog.putReach(&next); err != nil {
+	if err := t.s.putReach(&next); err != nil {
 		return err
 	}
 	t.s.reach.Store(&next)
 	clear(t.recheck)
 	t.s.o.Logger.Info("oldest rows go for want of space", "resolution", r.String(), "until", unixTime(next.Floor[r]))
 	return nil
-}
-
-// reach reads what was noted of what is hidden.
-func (c *catalog) reach() (*reach, error) {
-	r := newReach()
-	raw, err := c.get(bucketHorizon, horizonState)
-	if err != nil || raw == nil {
-		return r, err
-	}
-	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, fmt.Errorf("read horizon in catalog: %w", err)
-	}
-	return r, nil
-}
-
-func (c *catalog) putReach(r *reach) error {
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return c.put(bucketHorizon, horizonState, raw)
 }

@@ -61,6 +61,9 @@ type Options struct {
 	// KeeperBytesPerSecond is how much background jobs read and write at most;
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
+	// Idle has nothing done in the background, and the policy of retention stays
+	// the one that was in force: for a store that is opened to be copied.
+	Idle bool
 
 	files     fileOps    // tests put one in that fails
 	merge     mergeSizes // tests make them small
@@ -132,6 +135,7 @@ type Store struct {
 	retainer  *retainer
 	deletions deletions
 	reach     atomic.Pointer[reach]
+	reachFile sideFile
 
 	run       uint64 // number of this run's first log file
 	replay    *replay
@@ -204,7 +208,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	go s.commit.run()
 	go s.closer.run()
 	s.keeper = newKeeper(s)
-	s.keeper.start()
+	if o.Idle {
+		s.keeper.rest()
+	} else {
+		s.keeper.start()
+	}
 	go s.start(background, r)
 	return s, nil
 }

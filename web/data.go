@@ -10,50 +10,6 @@ import (
 	"github.com/goinquest/inquest/store"
 )
 
-// deletion is a store.Deletion as the API shows it.
-type deletion struct {
-	Number   uint64             `json:"number,omitempty"` // 0 of a dry run
-	Service  string             `json:"service,omitempty"`
-	From     *time.Time         `json:"from,omitempty"`
-	Until    *time.Time         `json:"until,omitempty"`
-	Reason   string             `json:"reason,omitempty"`
-	By       string             `json:"by"`
-	At       time.Time          `json:"at"`
-	Done     *time.Time         `json:"done,omitempty"`
-	Profiles int64              `json:"profiles"`
-	Bytes    int64              `json:"bytes"`
-	Rollups  map[string]between `json:"rollups,omitempty"`
-}
-
-// between is a range of time; an end that is missing is open.
-type between struct {
-	From  *time.Time `json:"from,omitempty"`
-	Until *time.Time `json:"until,omitempty"`
-}
-
-func newBetween(w inquest.Window) between { return between{timeOrNil(w.From), timeOrNil(w.Until)} }
-
-func timeOrNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
-func newDeletion(d *store.Deletion) deletion {
-	out := deletion{
-		Number: d.Number, Service: d.Service, From: timeOrNil(d.Window.From), Until: timeOrNil(d.Window.Until), Reason: d.Reason, By: d.By,
-		At: d.At, Done: timeOrNil(d.Done), Profiles: d.Profiles, Bytes: d.Bytes,
-	}
-	for r, w := range d.Rollups {
-		if out.Rollups == nil {
-			out.Rollups = map[string]between{}
-		}
-		out.Rollups[r] = newBetween(w)
-	}
-	return out
-}
-
 // deleteData deletes what is stored of a service, or of a range of time.
 func (s *Server) deleteData(c echo.Context) error {
 	p := s.params(c, "service", "from", "until", "reason", "dry_run")
@@ -83,7 +39,7 @@ func (s *Server) deleteData(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, newDeletion(&d))
+	return c.JSON(http.StatusOK, d.Record())
 }
 
 // maxReason bounds what is kept for ever of a request.
@@ -98,11 +54,11 @@ func (s *Server) getDeletions(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	out := make([]deletion, len(ds))
+	out := make([]store.DeletionRecord, len(ds))
 	for i := range ds {
-		out[i] = newDeletion(&ds[i])
+		out[i] = ds[i].Record()
 	}
 	return c.JSON(http.StatusOK, struct {
-		Values []deletion `json:"values"`
+		Values []store.DeletionRecord `json:"values"`
 	}{out})
 }

@@ -119,7 +119,7 @@ func (f *backupFlags) open(ctx context.Context) (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := store.Open(ctx, store.Options{Dir: dir, Logger: f.log})
+	s, err := store.Open(ctx, store.Options{Dir: dir, Logger: f.log, Idle: true})
 	if err != nil {
 		return nil, openError(inUse(err, "back it up while it runs", "backup -o "+f.Out), f.Data)
 	}

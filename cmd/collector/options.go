@@ -56,7 +56,7 @@ func define(o *options) *settings.Set {
 		settings.Command{Name: "token", Args: "-name NAME -scope ingest,read", Summary: "make a token and what the configuration file needs to know of it"},
 		settings.Command{Name: "check", Args: "[-data DIRECTORY | -url URL] [-deep] [-repair] [-json]", Summary: "verify what is stored, and repair what can be"},
 		settings.Command{Name: "backup", Args: "[-data DIRECTORY | -url URL] -o PLACE", Summary: "copy what is stored, while the collector runs or not"},
-		settings.Command{Name: "restore", Args: "-i PLACE [-data DIRECTORY]", Summary: "make stored data of a backup"})
+		settings.Command{Name: "restore", Args: "-i PLACE [-data DIRECTORY] [-deletions FILE]", Summary: "make stored data of a backup"})
 	s.Group("Start")
 	s.Bool(&o.Demo, "demo", false, "show every view on a small live fleet: real services are built, put under load and scraped; everything is gone afterwards")
 	s.Config()
