@@ -29,7 +29,10 @@ type Merger struct {
 
 	src translation
 
-	stack  []uint32
+	last   []uint32 // stack of the sample before, in src
+	stack  []uint32 // the same in p
+	hashes []uint64 // of what of it is next to the root, by number of frames
+	spare  []uint32
 	labels []Label
 	lines  []Line
 }
@@ -64,6 +67,7 @@ type mappingKey struct {
 // NewMerger returns a Merger without any profile.
 func NewMerger() *Merger {
 	m := &Merger{key: newHashKey(), functions: map[Function]uint32{}, mappings: map[mappingKey]uint32{}, comments: map[uint32]bool{}}
+	m.hashes = []uint64{m.key[0]}
 	m.p.Strings = [][]byte{{}}
 	m.strings.add(m.key.bytes(nil), 0)
 	return m
@@ -87,13 +91,25 @@ func (m *Merger) Add(p *Profile) error {
 	if len(m.p.Mappings) == 0 && len(p.Mappings) > 0 {
 		m.mapping(0) // the first mapping is the main binary by convention
 	}
+	if m.p.NumSamples() == 0 {
+		m.grow(p)
+	}
 	for i := range p.NumSamples() {
 		if values := p.SampleValues(i); !allZero(values) {
 			m.sample(i, values)
 		}
 	}
-	m.src.p = nil
+	m.src.p, m.last = nil, nil
 	return nil
+}
+
+// grow makes room for the samples of p, which are new.
+func (m *Merger) grow(p *Profile) {
+	out := &m.p
+	out.Stacks, out.StackEnds = slices.Grow(out.Stacks, len(p.Stacks)), slices.Grow(out.StackEnds, len(p.StackEnds))
+	out.Labels, out.LabelEnds = slices.Grow(out.Labels, len(p.Labels)), slices.Grow(out.LabelEnds, len(p.LabelEnds))
+	out.Values = slices.Grow(out.Values, len(p.Values))
+	m.samples.grow(p.NumSamples())
 }
 
 // Bytes is about how much memory the Merger and its result take.
@@ -186,16 +202,31 @@ func (m *Merger) header(p *Profile) {
 	}
 }
 
+// hashStack translates the stack of sample i into m.stack. What it has in
+// common, from the root, with the one before is done already.
+func (m *Merger) hashStack(i int) uint64 {
+	src := m.src.p.Stack(i)
+	same := 0
+	for n := min(len(src), len(m.last)); same < n && src[len(src)-1-same] == m.last[len(m.last)-1-same]; {
+		same++
+	}
+	stack := m.spare[:0]
+	for _, l := range src[:len(src)-same] {
+		stack = append(stack, m.location(l))
+	}
+	stack = append(stack, m.stack[len(m.stack)-same:]...)
+	m.hashes = m.hashes[:same+1]
+	for d := same; d < len(stack); d++ {
+		m.hashes = append(m.hashes, m.key.word(m.hashes[d], uint64(stack[len(stack)-1-d])))
+	}
+	m.last, m.stack, m.spare = src, stack, m.stack
+	return m.hashes[len(stack)]
+}
+
 // sample adds sample i with its values.
 func (m *Merger) sample(i int, values []int64) {
 	out := &m.p
-	m.stack = m.stack[:0]
-	h := m.key[0]
-	for _, l := range m.src.p.Stack(i) {
-		loc := m.location(l)
-		m.stack = append(m.stack, loc)
-		h = m.key.word(h, uint64(loc))
-	}
+	h := m.hashStack(i)
 	m.sampleLabels(m.src.p.SampleLabels(i))
 	for _, l := range m.labels {
 		h = m.key.word(h, uint64(l.Key)<<32|uint64(l.Str))
