@@ -50,7 +50,7 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 		}
 		p := m.Profile()
 		setDefaultType(p, s.typ)
-		body = p.Gzip()
+		body = e.gzip(p)
 		return nil
 	})
 	if err != nil {
@@ -77,47 +77,25 @@ func (m *merging) add(p *profile.Profile) error {
 // export adds the picked profiles of a unit to m.
 func (s *selection) export(ctx context.Context, u *unit, m *merging) error {
 	for _, sub := range u.split(u.all()) {
-		rows := make([]bool, len(u.rows.Start))
-		for _, i := range sub.at {
-			rows[u.picked[i]] = true
+		q := store.SumQuery{Section: u.section, Rows: u.flags(sub.at)}
+		if len(sub.keep) > 0 {
+			q.Keep = sub.keep.keep
 		}
-		err := u.part.Export(ctx, u.section, rows, func(p *profile.Profile) error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if len(sub.keep) > 0 {
-				p = keptSamples(p, sub.keep)
-			}
-			return m.add(p)
-		})
-		if err != nil {
+		if err := u.part.Sum(ctx, q, m.add); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keptSamples is p with only the samples whose labels the matchers let through.
-// It shares all but the samples with p.
-func keptSamples(p *profile.Profile, keep selector) *profile.Profile {
-	out := *p
-	out.Stacks, out.StackEnds, out.Values, out.Labels, out.LabelEnds = nil, nil, nil, nil, nil
-	var ls []store.SampleLabel
-	for i := range p.NumSamples() {
-		ls = ls[:0]
-		for _, l := range p.SampleLabels(i) {
-			ls = append(ls, store.SampleLabel{Key: p.String(l.Key), Str: p.String(l.Str), Num: l.Num})
-		}
-		if !keep.keep(ls) {
-			continue
-		}
-		out.Stacks = append(out.Stacks, p.Stack(i)...)
-		out.StackEnds = append(out.StackEnds, uint32(len(out.Stacks)))
-		out.Values = append(out.Values, p.SampleValues(i)...)
-		out.Labels = append(out.Labels, p.SampleLabels(i)...)
-		out.LabelEnds = append(out.LabelEnds, uint32(len(out.Labels)))
+// gzip is p as a body.
+func (e *Engine) gzip(p *profile.Profile) []byte {
+	enc, _ := e.encoders.Get().(*profile.Encoder)
+	if enc == nil {
+		enc = &profile.Encoder{}
 	}
-	return &out
+	defer e.encoders.Put(enc)
+	return enc.AppendGzip(nil, p)
 }
 
 // setDefaultType makes t the type that pprof shows first.
@@ -157,7 +135,7 @@ func (e *Engine) stored(ctx context.Context, id string) (body []byte, err error)
 		rows := make([]bool, len(all.Start))
 		rows[row] = true
 		return part.Export(ctx, section, rows, func(p *profile.Profile) error {
-			body = p.Gzip()
+			body = e.gzip(p)
 			return mem.keep(int64(len(body)))
 		})
 	})
