@@ -24,6 +24,7 @@ type Merger struct {
 	locations contentIndex
 	samples   contentIndex
 	comments  map[uint32]bool
+	chunk     []byte // room for strings
 	textBytes int64  // of strings
 	emptyText uint32 // a string "" that is not Strings[0], for a label's text; 0 if not needed yet
 
@@ -304,11 +305,25 @@ func (m *Merger) intern(s []byte) uint32 {
 	index, found := m.strings.find(h, func(i uint32) bool { return bytes.Equal(m.p.Strings[i], s) })
 	if !found {
 		index = uint32(len(m.p.Strings))
-		m.p.Strings = append(m.p.Strings, bytes.Clone(s))
+		m.p.Strings = append(m.p.Strings, m.clone(s))
 		m.strings.add(h, index)
 		m.textBytes += int64(len(s))
 	}
 	return index
+}
+
+// clone copies s to where other strings are: most are short, and there are many.
+func (m *Merger) clone(s []byte) []byte {
+	const size = 16 << 10
+	if len(s) > size/4 {
+		return bytes.Clone(s)
+	}
+	if len(s) > cap(m.chunk)-len(m.chunk) {
+		m.chunk = make([]byte, 0, size)
+	}
+	from := len(m.chunk)
+	m.chunk = append(m.chunk, s...)
+	return m.chunk[from:len(m.chunk):len(m.chunk)]
 }
 
 func (m *Merger) function(i uint32) uint32 {

@@ -156,19 +156,15 @@ func (p *Part) reserveSums(ctx context.Context) error {
 func (p *Part) reserveExport(ctx context.Context, sec *partSection) error {
 	t := &p.tables
 	ids := len(t.strings) + len(t.functions) + len(t.mappings) + len(t.locations)
-	return p.reserveOnce(ctx, chargedExport, 8*int64(ids)+4*int64(len(t.stackUp))+(sampleBytes+16*int64(sec.cols))*p.largest())
+	return p.reserveOnce(ctx, chargedExport, 8*int64(ids)+12*int64(len(t.stackUp))+(sampleBytes+16*int64(sec.cols))*p.largest())
 }
 
-// reserveSum asks for what Sum adds up in; the dictionary is loaded.
+// reserveSum asks for what Sum adds up in; series are loaded.
 func (p *Part) reserveSum(ctx context.Context, sec *partSection) error {
 	if err := p.reserveSums(ctx); err != nil {
 		return err
 	}
-	if err := p.reserveExport(ctx, sec); err != nil {
-		return err
-	}
-	t := &p.tables
-	return p.reserveMore(ctx, (8+8*int64(sec.cols))*int64(len(t.series))+8*int64(len(t.stackUp)))
+	return p.reserveMore(ctx, (8+8*int64(sec.cols))*int64(len(p.tables.series)))
 }
 
 // reserveSamples asks for the columns of a profile that is a sum.

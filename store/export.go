@@ -273,19 +273,25 @@ func (x *exporter) plain(s string) uint32 {
 	}
 	i, ok := x.text[s]
 	if !ok {
-		i = uint32(len(x.out.Strings))
-		x.out.Strings = append(x.out.Strings, unsafe.Slice(unsafe.StringData(s), len(s)))
+		i = x.add(s)
 		x.text[s] = i
 	}
 	return i
 }
 
+func (x *exporter) add(s string) uint32 {
+	x.out.Strings = append(x.out.Strings, unsafe.Slice(unsafe.StringData(s), len(s)))
+	return uint32(len(x.out.Strings) - 1)
+}
+
+// string is the index of one of the dictionary's. It may be there a second time,
+// as a plain one.
 func (x *exporter) string(id uint32) uint32 {
 	if id == 0 {
 		return 0
 	}
 	if x.names[id] == 0 {
-		x.names[id] = x.plain(x.t.strings[id]) + 1
+		x.names[id] = x.add(x.t.strings[id]) + 1
 		x.used[0] = append(x.used[0], id)
 	}
 	return x.names[id] - 1

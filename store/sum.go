@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -30,35 +31,25 @@ func (p *Part) Sum(ctx context.Context, q SumQuery, add func(*profile.Profile) e
 	if q.Rows != nil && len(q.Rows) != sec.n {
 		return fmt.Errorf("section has %d rows, %d flags were given", sec.n, len(q.Rows))
 	}
+	if err := p.hasDetail(); err != nil {
+		return err
+	}
 	if err := p.reserveLoad(ctx, loadedDetail); err != nil {
 		return err
 	}
-	if err := p.load(loadedDetail); err != nil {
+	if err := p.load(loadedLabels | loadedMeta); err != nil {
 		return err
 	}
 	if err := p.reserveSum(ctx, sec); err != nil {
 		return err
 	}
+	// The rest of the dictionary is read meanwhile.
+	detail := make(chan error, 1)
+	go func() { detail <- p.load(loadedDetail) }()
 	s := newColumnSum(p, sec, &q)
-	at := 0
-	for _, g := range sec.groups {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if s.choose(q.Rows, nil, at, g.rows) {
-			if err := s.group(g); err != nil {
-				return p.damaged(err)
-			}
-		}
-		at += g.rows
-	}
-	for _, r := range sec.rows {
-		if s.choose(q.Rows, nil, at, 1) {
-			if err := s.row(r); err != nil {
-				return p.damaged(err)
-			}
-		}
-		at++
+	err = s.read(ctx, q.Rows)
+	if err := cmp.Or(err, <-detail); err != nil {
+		return err
 	}
 	if len(s.headers) == 0 {
 		return nil
@@ -92,6 +83,31 @@ func newColumnSum(p *Part, sec *partSection, q *SumQuery) *columnSum {
 		s.sums[c] = make([]int64, len(p.tables.series))
 	}
 	return s
+}
+
+// read adds up the chosen rows.
+func (s *columnSum) read(ctx context.Context, rows []bool) error {
+	at := 0
+	for _, g := range s.sec.groups {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if s.choose(rows, nil, at, g.rows) {
+			if err := s.group(g); err != nil {
+				return s.p.damaged(err)
+			}
+		}
+		at += g.rows
+	}
+	for _, r := range s.sec.rows {
+		if s.choose(rows, nil, at, 1) {
+			if err := s.row(r); err != nil {
+				return s.p.damaged(err)
+			}
+		}
+		at++
+	}
+	return nil
 }
 
 func (s *columnSum) group(g *group) error {
@@ -168,6 +184,9 @@ func (s *columnSum) header(r *row) {
 // export calls add with the profiles of the headers, the last of them with the
 // samples.
 func (s *columnSum) export(ctx context.Context, add func(*profile.Profile) error) error {
+	if err := s.p.reserveExport(ctx, s.sec); err != nil {
+		return err
+	}
 	x := newExporter(s.p, s.sec)
 	for i := range s.headers {
 		if i > 0 {
