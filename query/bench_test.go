@@ -65,12 +65,13 @@ func BenchmarkFlameGraph(b *testing.B) {
 // profiles, and reports how many times faster that is than google/pprof's
 // Parse and Merge of the same bodies in the same run. Besides bodies of the
 // corpus these are of a large service of the simulated fleet, of whose samples
-// one in twenty has a stack put together at random.
+// one in twenty has a stack put together at random, in one block and in four.
 func BenchmarkProfile(b *testing.B) {
 	for name, fill := range map[string]func(*testing.B) (*fleet, [][]byte){
 		"prometheus": func(b *testing.B) (*fleet, [][]byte) { return benchFleet(b, "prometheus") },
 		"all":        func(b *testing.B) (*fleet, [][]byte) { return benchFleet(b, "") },
-		"large":      largeService,
+		"large":      func(b *testing.B) (*fleet, [][]byte) { return largeService(b, 1) },
+		"large of 4": func(b *testing.B) (*fleet, [][]byte) { return largeService(b, 4) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			f, bodies := fill(b)
@@ -105,8 +106,9 @@ func BenchmarkProfile(b *testing.B) {
 }
 
 // largeService stores 1,000 profiles of the large program of the simulated
-// fleet as those of one service, one a second, and returns their bodies.
-func largeService(b *testing.B) (*fleet, [][]byte) {
+// fleet as those of one service, one a second, in blocks, and returns their
+// bodies.
+func largeService(b *testing.B, blocks int) (*fleet, [][]byte) {
 	g, err := simulated.New(simulated.Options{From: t0, Services: 10, Kinds: []string{"cpu"}, Bodies: corpus.Load("cpu")})
 	if err != nil {
 		b.Fatal(err)
@@ -120,6 +122,11 @@ func largeService(b *testing.B) (*fleet, [][]byte) {
 		it, err := g.Item(i)
 		if err != nil {
 			b.Fatal(err)
+		}
+		if n := len(bodies); n > 0 && n%(stored/blocks) == 0 {
+			if err := f.store.Flush(context.Background()); err != nil {
+				b.Fatal(err)
+			}
 		}
 		n := float64(len(bodies))
 		bodies = append(bodies, it.Body)

@@ -37,12 +37,9 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 			return inquest.Errorf(inquest.ErrNotFound, "no %s profile from %s until %s matches %s", r.Type,
 				s.window.From.Format(time.RFC3339), s.window.Until.Format(time.RFC3339), cmp.Or(r.Query, "{}"))
 		}
-		m := &merging{Merger: profile.NewMerger(), mem: s.mem}
-		for _, u := range s.units {
-			if err := s.export(ctx, u, m); err != nil {
-				return err
-			}
-			u.part.Release(ctx)
+		m := newMerging(s)
+		if err := s.eachPart(ctx, m.part); err != nil {
+			return err
 		}
 		// What is written takes no more than what it is made of.
 		if err := s.mem.keep(m.Bytes()); err != nil {
@@ -60,32 +57,76 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 	return err
 }
 
-// merging is a Merger within the memory of a query.
+// merging merges what parts add up to. These are added up at the same time, and
+// merged in order: the same question has the same answer.
 type merging struct {
 	*profile.Merger
-	mem  *reservation
-	held atomic.Int64
+	s    *selection
+	held atomic.Int64 // bytes reserved for the Merger
+	// Closed when a part may be merged, and when it has been.
+	begins, ends map[*store.Part]chan struct{}
 }
 
-func (m *merging) add(p *profile.Profile) error {
-	if err := m.Add(p); err != nil {
+func newMerging(s *selection) *merging {
+	m := &merging{Merger: profile.NewMerger(), s: s, begins: map[*store.Part]chan struct{}{}, ends: map[*store.Part]chan struct{}{}}
+	next := make(chan struct{})
+	close(next)
+	for _, u := range s.units {
+		if m.ends[u.part] == nil {
+			m.begins[u.part] = next
+			next = make(chan struct{})
+			m.ends[u.part] = next
+		}
+	}
+	return m
+}
+
+// part adds the picked profiles of the units of a part.
+func (m *merging) part(ctx context.Context, units []*unit) error {
+	part := units[0].part
+	for _, u := range units {
+		for _, sub := range u.split(u.all()) {
+			q := store.SumQuery{Section: u.section, Rows: u.flags(sub.at)}
+			if len(sub.keep) > 0 {
+				q.Keep = sub.keep.keep
+			}
+			err := part.Sum(ctx, q, func(p *profile.Profile) error {
+				if err := m.wait(ctx, part); err != nil {
+					return err
+				}
+				if err := m.Add(p); err != nil {
+					return err
+				}
+				return m.s.mem.upTo(&m.held, m.Bytes())
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if err := m.wait(ctx, part); err != nil {
 		return err
 	}
-	return m.mem.upTo(&m.held, m.Bytes())
+	close(m.ends[part])
+	return nil
 }
 
-// export adds the picked profiles of a unit to m.
-func (s *selection) export(ctx context.Context, u *unit, m *merging) error {
-	for _, sub := range u.split(u.all()) {
-		q := store.SumQuery{Section: u.section, Rows: u.flags(sub.at)}
-		if len(sub.keep) > 0 {
-			q.Keep = sub.keep.keep
-		}
-		if err := u.part.Sum(ctx, q, m.add); err != nil {
-			return err
-		}
+// wait waits until the parts before are merged.
+func (m *merging) wait(ctx context.Context, part *store.Part) error {
+	select {
+	case <-m.begins[part]:
+		return nil
+	default:
 	}
-	return nil
+	// Those waited for may wait for memory, which nobody of the query gives back.
+	m.s.mem.work(-1)
+	defer m.s.mem.work(1)
+	select {
+	case <-m.begins[part]:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // gzip is p as a body.
