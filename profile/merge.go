@@ -19,7 +19,7 @@ type Merger struct {
 	key   hashKey
 
 	strings   contentIndex
-	functions map[Function]uint32
+	functions contentIndex
 	mappings  map[mappingKey]uint32
 	locations contentIndex
 	samples   contentIndex
@@ -67,7 +67,7 @@ type mappingKey struct {
 
 // NewMerger returns a Merger without any profile.
 func NewMerger() *Merger {
-	m := &Merger{key: newHashKey(), functions: map[Function]uint32{}, mappings: map[mappingKey]uint32{}, comments: map[uint32]bool{}}
+	m := &Merger{key: newHashKey(), mappings: map[mappingKey]uint32{}, comments: map[uint32]bool{}}
 	m.hashes = []uint64{m.key[0]}
 	m.p.Strings = [][]byte{{}}
 	m.strings.add(m.key.bytes(nil), 0)
@@ -118,7 +118,7 @@ func (m *Merger) Bytes() int64 {
 	p := &m.p
 	columns := 24*len(p.Strings) + 24*len(p.Functions) + 48*len(p.Mappings) + 32*len(p.Locations) + 24*len(p.Lines) +
 		4*len(p.Stacks) + 8*len(p.StackEnds) + 8*len(p.Values) + 24*len(p.Labels)
-	indexes := 16*(len(m.strings.slots)+len(m.locations.slots)+len(m.samples.slots)) + 64*(len(m.functions)+len(m.mappings))
+	indexes := 16*(len(m.strings.slots)+len(m.functions.slots)+len(m.locations.slots)+len(m.samples.slots)) + 64*len(m.mappings)
 	return m.textBytes + int64(columns+columns/4+indexes) // slices have room to grow
 }
 
@@ -332,11 +332,13 @@ func (m *Merger) function(i uint32) uint32 {
 	}
 	f := m.src.p.Functions[i]
 	f.Name, f.SystemName, f.Filename = m.str(f.Name), m.str(f.SystemName), m.str(f.Filename)
-	index, found := m.functions[f]
+	h := m.key.word(m.key.word(m.key[0], uint64(f.Name)<<32|uint64(f.SystemName)), uint64(f.Filename))
+	h = m.key.word(h, uint64(f.StartLine))
+	index, found := m.functions.find(h, func(i uint32) bool { return m.p.Functions[i] == f })
 	if !found {
 		index = uint32(len(m.p.Functions))
 		m.p.Functions = append(m.p.Functions, f)
-		m.functions[f] = index
+		m.functions.add(h, index)
 	}
 	m.src.functions[i] = index + 1
 	return index
