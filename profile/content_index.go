@@ -28,17 +28,27 @@ func (x *contentIndex) find(h uint64, is func(entry uint32) bool) (entry uint32,
 
 // add adds an entry that find did not find.
 func (x *contentIndex) add(h uint64, entry uint32) {
-	if 4*(x.n+1) > 3*len(x.slots) {
-		old := x.slots
-		x.slots = make([]contentSlot, max(64, 2*len(old)))
-		for _, s := range old {
-			if s.entry != 0 {
-				x.put(s)
-			}
-		}
-	}
+	x.grow(1)
 	x.put(contentSlot{h, entry + 1})
 	x.n++
+}
+
+// grow makes room for n entries more.
+func (x *contentIndex) grow(n int) {
+	size := max(64, len(x.slots))
+	for 4*(x.n+n) > 3*size {
+		size *= 2
+	}
+	if size == len(x.slots) {
+		return
+	}
+	old := x.slots
+	x.slots = make([]contentSlot, size)
+	for _, s := range old {
+		if s.entry != 0 {
+			x.put(s)
+		}
+	}
 }
 
 func (x *contentIndex) put(s contentSlot) {

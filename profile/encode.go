@@ -161,9 +161,6 @@ func appendMessage(b []byte, field byte, fill func([]byte) []byte) []byte {
 	return b
 }
 
-// Gzip returns AppendPprof's message compressed. Use an Encoder for many.
-func (p *Profile) Gzip() []byte { return new(Encoder).AppendGzip(nil, p) }
-
 // Encoder compresses profiles, reusing its memory. The zero value works. It
 // is not safe for concurrent use.
 type Encoder struct {
@@ -172,12 +169,13 @@ type Encoder struct {
 	zw  *gzip.Writer
 }
 
-// AppendGzip appends p to dst as a gzip-compressed pprof message.
+// AppendGzip appends p to dst as a gzip-compressed pprof message. Compressed at
+// the default level it would take less by a sixth and more than twice the time.
 func (e *Encoder) AppendGzip(dst []byte, p *Profile) []byte {
 	e.raw = p.AppendPprof(e.raw[:0])
 	e.out.Reset()
 	if e.zw == nil {
-		e.zw = gzip.NewWriter(&e.out)
+		e.zw, _ = gzip.NewWriterLevel(&e.out, gzip.BestSpeed) // the level exists
 	} else {
 		e.zw.Reset(&e.out)
 	}

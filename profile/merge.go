@@ -19,17 +19,21 @@ type Merger struct {
 	key   hashKey
 
 	strings   contentIndex
-	functions map[Function]uint32
+	functions contentIndex
 	mappings  map[mappingKey]uint32
 	locations contentIndex
 	samples   contentIndex
 	comments  map[uint32]bool
+	chunk     []byte // room for strings
 	textBytes int64  // of strings
 	emptyText uint32 // a string "" that is not Strings[0], for a label's text; 0 if not needed yet
 
 	src translation
 
-	stack  []uint32
+	last   []uint32 // stack of the sample before, in src
+	stack  []uint32 // the same in p
+	hashes []uint64 // of what of it is next to the root, by number of frames
+	spare  []uint32
 	labels []Label
 	lines  []Line
 }
@@ -63,7 +67,8 @@ type mappingKey struct {
 
 // NewMerger returns a Merger without any profile.
 func NewMerger() *Merger {
-	m := &Merger{key: newHashKey(), functions: map[Function]uint32{}, mappings: map[mappingKey]uint32{}, comments: map[uint32]bool{}}
+	m := &Merger{key: newHashKey(), mappings: map[mappingKey]uint32{}, comments: map[uint32]bool{}}
+	m.hashes = []uint64{m.key[0]}
 	m.p.Strings = [][]byte{{}}
 	m.strings.add(m.key.bytes(nil), 0)
 	return m
@@ -87,13 +92,25 @@ func (m *Merger) Add(p *Profile) error {
 	if len(m.p.Mappings) == 0 && len(p.Mappings) > 0 {
 		m.mapping(0) // the first mapping is the main binary by convention
 	}
+	if m.p.NumSamples() == 0 {
+		m.grow(p)
+	}
 	for i := range p.NumSamples() {
 		if values := p.SampleValues(i); !allZero(values) {
 			m.sample(i, values)
 		}
 	}
-	m.src.p = nil
+	m.src.p, m.last = nil, nil
 	return nil
+}
+
+// grow makes room for the samples of p, which are new.
+func (m *Merger) grow(p *Profile) {
+	out := &m.p
+	out.Stacks, out.StackEnds = slices.Grow(out.Stacks, len(p.Stacks)), slices.Grow(out.StackEnds, len(p.StackEnds))
+	out.Labels, out.LabelEnds = slices.Grow(out.Labels, len(p.Labels)), slices.Grow(out.LabelEnds, len(p.LabelEnds))
+	out.Values = slices.Grow(out.Values, len(p.Values))
+	m.samples.grow(p.NumSamples())
 }
 
 // Bytes is about how much memory the Merger and its result take.
@@ -101,7 +118,7 @@ func (m *Merger) Bytes() int64 {
 	p := &m.p
 	columns := 24*len(p.Strings) + 24*len(p.Functions) + 48*len(p.Mappings) + 32*len(p.Locations) + 24*len(p.Lines) +
 		4*len(p.Stacks) + 8*len(p.StackEnds) + 8*len(p.Values) + 24*len(p.Labels)
-	indexes := 16*(len(m.strings.slots)+len(m.locations.slots)+len(m.samples.slots)) + 64*(len(m.functions)+len(m.mappings))
+	indexes := 16*(len(m.strings.slots)+len(m.functions.slots)+len(m.locations.slots)+len(m.samples.slots)) + 64*len(m.mappings)
 	return m.textBytes + int64(columns+columns/4+indexes) // slices have room to grow
 }
 
@@ -186,16 +203,31 @@ func (m *Merger) header(p *Profile) {
 	}
 }
 
+// hashStack translates the stack of sample i into m.stack. What it has in
+// common, from the root, with the one before is done already.
+func (m *Merger) hashStack(i int) uint64 {
+	src := m.src.p.Stack(i)
+	same := 0
+	for n := min(len(src), len(m.last)); same < n && src[len(src)-1-same] == m.last[len(m.last)-1-same]; {
+		same++
+	}
+	stack := m.spare[:0]
+	for _, l := range src[:len(src)-same] {
+		stack = append(stack, m.location(l))
+	}
+	stack = append(stack, m.stack[len(m.stack)-same:]...)
+	m.hashes = m.hashes[:same+1]
+	for d := same; d < len(stack); d++ {
+		m.hashes = append(m.hashes, m.key.word(m.hashes[d], uint64(stack[len(stack)-1-d])))
+	}
+	m.last, m.stack, m.spare = src, stack, m.stack
+	return m.hashes[len(stack)]
+}
+
 // sample adds sample i with its values.
 func (m *Merger) sample(i int, values []int64) {
 	out := &m.p
-	m.stack = m.stack[:0]
-	h := m.key[0]
-	for _, l := range m.src.p.Stack(i) {
-		loc := m.location(l)
-		m.stack = append(m.stack, loc)
-		h = m.key.word(h, uint64(loc))
-	}
+	h := m.hashStack(i)
 	m.sampleLabels(m.src.p.SampleLabels(i))
 	for _, l := range m.labels {
 		h = m.key.word(h, uint64(l.Key)<<32|uint64(l.Str))
@@ -273,11 +305,25 @@ func (m *Merger) intern(s []byte) uint32 {
 	index, found := m.strings.find(h, func(i uint32) bool { return bytes.Equal(m.p.Strings[i], s) })
 	if !found {
 		index = uint32(len(m.p.Strings))
-		m.p.Strings = append(m.p.Strings, bytes.Clone(s))
+		m.p.Strings = append(m.p.Strings, m.clone(s))
 		m.strings.add(h, index)
 		m.textBytes += int64(len(s))
 	}
 	return index
+}
+
+// clone copies s to where other strings are: most are short, and there are many.
+func (m *Merger) clone(s []byte) []byte {
+	const size = 16 << 10
+	if len(s) > size/4 {
+		return bytes.Clone(s)
+	}
+	if len(s) > cap(m.chunk)-len(m.chunk) {
+		m.chunk = make([]byte, 0, size)
+	}
+	from := len(m.chunk)
+	m.chunk = append(m.chunk, s...)
+	return m.chunk[from:len(m.chunk):len(m.chunk)]
 }
 
 func (m *Merger) function(i uint32) uint32 {
@@ -286,11 +332,13 @@ func (m *Merger) function(i uint32) uint32 {
 	}
 	f := m.src.p.Functions[i]
 	f.Name, f.SystemName, f.Filename = m.str(f.Name), m.str(f.SystemName), m.str(f.Filename)
-	index, found := m.functions[f]
+	h := m.key.word(m.key.word(m.key[0], uint64(f.Name)<<32|uint64(f.SystemName)), uint64(f.Filename))
+	h = m.key.word(h, uint64(f.StartLine))
+	index, found := m.functions.find(h, func(i uint32) bool { return m.p.Functions[i] == f })
 	if !found {
 		index = uint32(len(m.p.Functions))
 		m.p.Functions = append(m.p.Functions, f)
-		m.functions[f] = index
+		m.functions.add(h, index)
 	}
 	m.src.functions[i] = index + 1
 	return index

@@ -1,6 +1,7 @@
 package query_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	pprof "github.com/google/pprof/profile"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/internal/corpus"
+	simulated "github.com/goinquest/inquest/internal/fleet"
 	"github.com/goinquest/inquest/query"
 )
 
@@ -56,6 +59,80 @@ func BenchmarkFlameGraph(b *testing.B) {
 			b.ReportMetric(float64(pprofs)/float64(ours), "ratio")
 		})
 	}
+}
+
+// BenchmarkProfile exports one merged pprof of a service over 1,000 stored CPU
+// profiles, and reports how many times faster that is than google/pprof's
+// Parse and Merge of the same bodies in the same run. Besides bodies of the
+// corpus these are of a large service of the simulated fleet, of whose samples
+// one in twenty has a stack put together at random, in one block and in four.
+func BenchmarkProfile(b *testing.B) {
+	for name, fill := range map[string]func(*testing.B) (*fleet, [][]byte){
+		"prometheus": func(b *testing.B) (*fleet, [][]byte) { return benchFleet(b, "prometheus") },
+		"all":        func(b *testing.B) (*fleet, [][]byte) { return benchFleet(b, "") },
+		"large":      func(b *testing.B) (*fleet, [][]byte) { return largeService(b, 1) },
+		"large of 4": func(b *testing.B) (*fleet, [][]byte) { return largeService(b, 4) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			f, bodies := fill(b)
+			if err := f.store.Flush(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+			r := query.Request{Query: `{service="s"}`, Type: "cpu", Window: inquest.Window{From: t0, Until: at(stored)}}
+			var out bytes.Buffer
+			for b.Loop() {
+				out.Reset()
+				if err := f.engine.Profile(context.Background(), r, &out); err != nil {
+					b.Fatal(err)
+				}
+			}
+			ours := b.Elapsed() / time.Duration(b.N)
+			begin := time.Now()
+			want := merged(b, bodies)
+			pprofs := time.Since(begin)
+			got, err := pprof.ParseData(out.Bytes())
+			if err != nil {
+				b.Fatal(err)
+			}
+			if len(got.Sample) != len(want.Sample) || sumOf(got, 1) != sumOf(want, 1) {
+				b.Errorf("%d samples, in all %v; google/pprof has %d and %v", len(got.Sample), sumOf(got, 1), len(want.Sample), sumOf(want, 1))
+			}
+			b.ReportMetric(float64(len(got.Sample)), "samples")
+			b.ReportMetric(float64(out.Len()), "bytes")
+			b.ReportMetric(float64(pprofs.Milliseconds()), "pprof-ms")
+			b.ReportMetric(float64(pprofs)/float64(ours), "ratio")
+		})
+	}
+}
+
+// largeService stores 1,000 profiles of the large program of the simulated
+// fleet as those of one service, one a second, in blocks, and returns their
+// bodies.
+func largeService(b *testing.B, blocks int) (*fleet, [][]byte) {
+	g, err := simulated.New(simulated.Options{From: t0, Services: 10, Kinds: []string{"cpu"}, Bodies: corpus.Load("cpu")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := newFleet(b)
+	var bodies [][]byte
+	for i := 0; len(bodies) < stored; i++ {
+		if i/4%10 != 9 { // four instances of each service
+			continue
+		}
+		it, err := g.Item(i)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if n := len(bodies); n > 0 && n%(stored/blocks) == 0 {
+			if err := f.store.Flush(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		n := float64(len(bodies))
+		bodies = append(bodies, it.Body)
+		f.put(it.Body, inquest.ProfileMeta{Kind: inquest.KindCPU, Start: at(n), End: at(n + 1), Hold: time.Second}, on("s", it.Instance))
+	}
+	return f, bodies
 }
 
 // benchFleet stores 1,000 profiles of one service, one a second, and returns

@@ -6,14 +6,15 @@
 // pruned. Every answer carries its Coverage. The rules by which values of
 // different times and duty cycles are added up stand in weigh.go.
 //
-// An Engine is safe for concurrent use. It keeps nothing between queries, and
-// runs a bounded number of them at a time in a bounded amount of memory; more
+// An Engine is safe for concurrent use. It keeps nothing of what it
+// read, and runs a bounded number of them at a time in a bounded amount of memory; more
 // wait in a bounded line, then are refused with ErrBusy. A query that needs
 // more memory than there is for all is refused with ErrTooLarge. See budget.go.
 package query
 
 import (
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -34,6 +35,8 @@ type Engine struct {
 	store  *store.Store
 	now    func() time.Time
 	budget *budget
+
+	encoders sync.Pool // *profile.Encoder
 }
 
 // New makes an Engine. The store is borrowed and must stay open.

@@ -37,12 +37,9 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 			return inquest.Errorf(inquest.ErrNotFound, "no %s profile from %s until %s matches %s", r.Type,
 				s.window.From.Format(time.RFC3339), s.window.Until.Format(time.RFC3339), cmp.Or(r.Query, "{}"))
 		}
-		m := &merging{Merger: profile.NewMerger(), mem: s.mem}
-		for _, u := range s.units {
-			if err := s.export(ctx, u, m); err != nil {
-				return err
-			}
-			u.part.Release(ctx)
+		m := newMerging(s)
+		if err := s.eachPart(ctx, m.part); err != nil {
+			return err
 		}
 		// What is written takes no more than what it is made of.
 		if err := s.mem.keep(m.Bytes()); err != nil {
@@ -50,7 +47,7 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 		}
 		p := m.Profile()
 		setDefaultType(p, s.typ)
-		body = p.Gzip()
+		body = e.gzip(p)
 		return nil
 	})
 	if err != nil {
@@ -60,64 +57,86 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 	return err
 }
 
-// merging is a Merger within the memory of a query.
+// merging merges what parts add up to. These are added up at the same time, and
+// merged in order: the same question has the same answer.
 type merging struct {
 	*profile.Merger
-	mem  *reservation
-	held atomic.Int64
+	s    *selection
+	held atomic.Int64 // bytes reserved for the Merger
+	// Closed when a part may be merged, and when it has been.
+	begins, ends map[*store.Part]chan struct{}
 }
 
-func (m *merging) add(p *profile.Profile) error {
-	if err := m.Add(p); err != nil {
-		return err
-	}
-	return m.mem.upTo(&m.held, m.Bytes())
-}
-
-// export adds the picked profiles of a unit to m.
-func (s *selection) export(ctx context.Context, u *unit, m *merging) error {
-	for _, sub := range u.split(u.all()) {
-		rows := make([]bool, len(u.rows.Start))
-		for _, i := range sub.at {
-			rows[u.picked[i]] = true
+func newMerging(s *selection) *merging {
+	m := &merging{Merger: profile.NewMerger(), s: s, begins: map[*store.Part]chan struct{}{}, ends: map[*store.Part]chan struct{}{}}
+	next := make(chan struct{})
+	close(next)
+	for _, u := range s.units {
+		if m.ends[u.part] == nil {
+			m.begins[u.part] = next
+			next = make(chan struct{})
+			m.ends[u.part] = next
 		}
-		err := u.part.Export(ctx, u.section, rows, func(p *profile.Profile) error {
-			if err := ctx.Err(); err != nil {
+	}
+	return m
+}
+
+// part adds the picked profiles of the units of a part.
+func (m *merging) part(ctx context.Context, units []*unit) error {
+	part := units[0].part
+	for _, u := range units {
+		for _, sub := range u.split(u.all()) {
+			q := store.SumQuery{Section: u.section, Rows: u.flags(sub.at)}
+			if len(sub.keep) > 0 {
+				q.Keep = sub.keep.keep
+			}
+			err := part.Sum(ctx, q, func(p *profile.Profile) error {
+				if err := m.wait(ctx, part); err != nil {
+					return err
+				}
+				if err := m.Add(p); err != nil {
+					return err
+				}
+				return m.s.mem.upTo(&m.held, m.Bytes())
+			})
+			if err != nil {
 				return err
 			}
-			if len(sub.keep) > 0 {
-				p = keptSamples(p, sub.keep)
-			}
-			return m.add(p)
-		})
-		if err != nil {
-			return err
 		}
 	}
+	if err := m.wait(ctx, part); err != nil {
+		return err
+	}
+	close(m.ends[part])
 	return nil
 }
 
-// keptSamples is p with only the samples whose labels the matchers let through.
-// It shares all but the samples with p.
-func keptSamples(p *profile.Profile, keep selector) *profile.Profile {
-	out := *p
-	out.Stacks, out.StackEnds, out.Values, out.Labels, out.LabelEnds = nil, nil, nil, nil, nil
-	var ls []store.SampleLabel
-	for i := range p.NumSamples() {
-		ls = ls[:0]
-		for _, l := range p.SampleLabels(i) {
-			ls = append(ls, store.SampleLabel{Key: p.String(l.Key), Str: p.String(l.Str), Num: l.Num})
-		}
-		if !keep.keep(ls) {
-			continue
-		}
-		out.Stacks = append(out.Stacks, p.Stack(i)...)
-		out.StackEnds = append(out.StackEnds, uint32(len(out.Stacks)))
-		out.Values = append(out.Values, p.SampleValues(i)...)
-		out.Labels = append(out.Labels, p.SampleLabels(i)...)
-		out.LabelEnds = append(out.LabelEnds, uint32(len(out.Labels)))
+// wait waits until the parts before are merged.
+func (m *merging) wait(ctx context.Context, part *store.Part) error {
+	select {
+	case <-m.begins[part]:
+		return nil
+	default:
 	}
-	return &out
+	// Those waited for may wait for memory, which nobody of the query gives back.
+	m.s.mem.work(-1)
+	defer m.s.mem.work(1)
+	select {
+	case <-m.begins[part]:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// gzip is p as a body.
+func (e *Engine) gzip(p *profile.Profile) []byte {
+	enc, _ := e.encoders.Get().(*profile.Encoder)
+	if enc == nil {
+		enc = &profile.Encoder{}
+	}
+	defer e.encoders.Put(enc)
+	return enc.AppendGzip(nil, p)
 }
 
 // setDefaultType makes t the type that pprof shows first.
@@ -157,7 +176,7 @@ func (e *Engine) stored(ctx context.Context, id string) (body []byte, err error)
 		rows := make([]bool, len(all.Start))
 		rows[row] = true
 		return part.Export(ctx, section, rows, func(p *profile.Profile) error {
-			body = p.Gzip()
+			body = e.gzip(p)
 			return mem.keep(int64(len(body)))
 		})
 	})

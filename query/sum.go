@@ -43,16 +43,23 @@ func (u *unit) all() []int32 {
 	return at
 }
 
+// flags marks picked rows, given as indexes into picked, among all rows; nil if
+// they are all of them.
+func (u *unit) flags(at []int32) []bool {
+	if len(at) == len(u.rows.Start) {
+		return nil
+	}
+	rows := make([]bool, len(u.rows.Start))
+	for _, i := range at {
+		rows[u.picked[i]] = true
+	}
+	return rows
+}
+
 // self adds up the column of a subset per node of the part's tree. weights, if
 // not nil, is per picked row.
 func (s *selection) self(ctx context.Context, u *unit, sub subset, weights []float64) (store.SelfResult, error) {
-	q := store.SelfQuery{Section: u.section, Column: u.column}
-	if n := len(u.rows.Start); len(sub.at) < n {
-		q.Rows = make([]bool, n)
-		for _, i := range sub.at {
-			q.Rows[u.picked[i]] = true
-		}
-	}
+	q := store.SelfQuery{Section: u.section, Column: u.column, Rows: u.flags(sub.at)}
 	if weights != nil {
 		q.Weights = make([]float64, len(u.rows.Start))
 		for _, i := range sub.at {

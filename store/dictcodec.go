@@ -1,6 +1,9 @@
 package store
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // appendTable writes the entries [from, to) of one table, column by column.
 // The log writes what is new, a block everything.
@@ -302,6 +305,7 @@ func readLocations(c *cursor, t *tables, n int) {
 
 func readStacks(c *cursor, t *tables, n int) {
 	from := len(t.stackUp)
+	t.stackUp, t.stackLoc = slices.Grow(t.stackUp, n), slices.Grow(t.stackLoc, n)
 	for i := from; i < from+n; i++ {
 		up := c.uvarint()
 		if up == 0 || up > uint64(i) {

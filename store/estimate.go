@@ -101,11 +101,10 @@ func (p *Part) reserveOnce(ctx context.Context, piece uint8, bytes int64) error 
 	if p.charged&piece != 0 {
 		return nil
 	}
-	if err := reserve(ctx, bytes); err != nil {
+	if err := p.reserveMore(ctx, bytes); err != nil {
 		return err
 	}
 	p.charged |= piece
-	p.held += bytes
 	return nil
 }
 
@@ -157,7 +156,29 @@ func (p *Part) reserveSums(ctx context.Context) error {
 func (p *Part) reserveExport(ctx context.Context, sec *partSection) error {
 	t := &p.tables
 	ids := len(t.strings) + len(t.functions) + len(t.mappings) + len(t.locations)
-	return p.reserveOnce(ctx, chargedExport, 8*int64(ids)+(sampleBytes+16*int64(sec.cols))*p.largest())
+	return p.reserveOnce(ctx, chargedExport, 8*int64(ids)+12*int64(len(t.stackUp))+(sampleBytes+16*int64(sec.cols))*p.largest())
+}
+
+// reserveSum asks for what Sum adds up in; series are loaded.
+func (p *Part) reserveSum(ctx context.Context, sec *partSection) error {
+	if err := p.reserveSums(ctx); err != nil {
+		return err
+	}
+	return p.reserveMore(ctx, (8+8*int64(sec.cols))*int64(len(p.tables.series)))
+}
+
+// reserveSamples asks for the columns of a profile that is a sum.
+func (p *Part) reserveSamples(ctx context.Context, samples, frames, labels, cols int) error {
+	return p.reserveMore(ctx, int64(8+8*cols)*int64(samples)+4*int64(frames)+24*int64(labels))
+}
+
+// reserveMore asks for what is not asked for once only.
+func (p *Part) reserveMore(ctx context.Context, bytes int64) error {
+	if err := reserve(ctx, bytes); err != nil {
+		return err
+	}
+	p.held += bytes
+	return nil
 }
 
 // largest is the number of samples of the largest group.

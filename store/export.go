@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/goinquest/inquest/profile"
@@ -82,6 +83,8 @@ type exporter struct {
 	shape   shape
 	column  columnReader
 	text    map[string]uint32
+	depth   []uint32 // by stack node: frames from the root
+	path    []uint32 // stack nodes of the last sample, from the root
 	names   []uint32 // dictionary string → index + 1
 	funcs   []uint32
 	maps    []uint32
@@ -91,8 +94,12 @@ type exporter struct {
 
 func newExporter(p *Part, sec *partSection) *exporter {
 	t := &p.tables
+	depth := make([]uint32, len(t.stackUp))
+	for i := 1; i < len(depth); i++ { // parents come first
+		depth[i] = depth[t.stackUp[i]] + 1
+	}
 	return &exporter{
-		part: p, sec: sec, t: t, text: map[string]uint32{},
+		part: p, sec: sec, t: t, text: map[string]uint32{}, depth: depth, path: []uint32{0},
 		names: make([]uint32, len(t.strings)), funcs: make([]uint32, len(t.functions)),
 		maps: make([]uint32, len(t.mappings)), locs: make([]uint32, len(t.locations)),
 	}
@@ -165,39 +172,81 @@ func (x *exporter) unpack(g *group) error {
 
 // profile makes the profile of a row whose samples are u's from..to.
 func (x *exporter) profile(r *row, u *samples, from, to int) *profile.Profile {
+	x.begin(&header{r.form, r.timeNanos, r.duration, r.period})
+	for k := from; k < to; k++ {
+		x.sample(u.ids[k])
+		for c := range x.sec.cols {
+			x.out.Values = append(x.out.Values, u.vals[c][k])
+		}
+	}
+	return &x.out
+}
+
+// begin begins a profile without samples.
+func (x *exporter) begin(h *header) {
 	x.reset()
 	p, t := &x.out, x.t
-	f := &t.forms[r.form]
+	f := &t.forms[h.form]
 	for _, st := range x.sec.types {
 		p.SampleTypes = append(p.SampleTypes, profile.ValueType{Type: x.plain(st[0]), Unit: x.plain(st[1])})
 	}
 	meta := func(id uint32) uint32 { return x.plain(t.metaText[id]) }
 	p.PeriodType = profile.ValueType{Type: meta(f.periodType), Unit: meta(f.periodUnit)}
 	p.DefaultSampleType, p.DropFrames, p.KeepFrames, p.DocURL = meta(f.defaultType), meta(f.drop), meta(f.keep), meta(f.doc)
-	p.Period, p.TimeNanos, p.DurationNanos = r.period, r.timeNanos, r.duration
+	p.Period, p.TimeNanos, p.DurationNanos = h.period, h.timeNanos, h.duration
 	for _, c := range f.comments {
 		p.Comments = append(p.Comments, meta(c))
 	}
 	for _, m := range f.mappings {
 		x.mapping(m)
 	}
-	for k := from; k < to; k++ {
-		series := u.ids[k]
-		for node := t.leaves[series]; node != 0; node = t.stackUp[node] {
-			p.Stacks = append(p.Stacks, x.location(t.stackLoc[node]))
-		}
-		p.StackEnds = append(p.StackEnds, uint32(len(p.Stacks)))
-		for _, l := range t.setLabels(t.labelSet[series]) {
-			p.Labels = append(p.Labels, profile.Label{
-				Key: x.plain(t.labelText[l.key]), Str: x.plain(t.labelText[l.str]), Num: l.num, NumUnit: x.plain(t.labelText[l.unit]),
-			})
-		}
-		p.LabelEnds = append(p.LabelEnds, uint32(len(p.Labels)))
-		for c := range x.sec.cols {
-			p.Values = append(p.Values, u.vals[c][k])
-		}
+}
+
+// sample adds a sample of a series; the caller adds its values.
+func (x *exporter) sample(series uint32) {
+	p, t := &x.out, x.t
+	x.stack(t.leaves[series])
+	p.StackEnds = append(p.StackEnds, uint32(len(p.Stacks)))
+	for _, l := range t.setLabels(t.labelSet[series]) {
+		p.Labels = append(p.Labels, profile.Label{
+			Key: x.plain(t.labelText[l.key]), Str: x.plain(t.labelText[l.str]), Num: l.num, NumUnit: x.plain(t.labelText[l.unit]),
+		})
 	}
-	return p
+	p.LabelEnds = append(p.LabelEnds, uint32(len(p.Labels)))
+}
+
+// stack adds the frames of a stack, copying those it has in common with the
+// one before.
+func (x *exporter) stack(leaf uint32) {
+	p, t, last := &x.out, x.t, len(x.out.Stacks)
+	size := int(x.depth[leaf]) + 1
+	node := leaf
+	for d := size - 1; d >= len(x.path) || x.path[d] != node; d-- {
+		p.Stacks = append(p.Stacks, x.location(t.stackLoc[node]))
+		node = t.stackUp[node]
+	}
+	p.Stacks = append(p.Stacks, p.Stacks[last-int(x.depth[node]):last]...)
+	x.path = slices.Grow(x.path, max(0, size-len(x.path)))[:size]
+	for ; leaf != node; leaf = t.stackUp[leaf] {
+		x.path[x.depth[leaf]] = leaf
+	}
+}
+
+// count is how many frames and labels the samples of some series have.
+func (x *exporter) count(series []uint32) (frames, labels int) {
+	for _, id := range series {
+		frames += int(x.depth[x.t.leaves[id]])
+		labels += len(x.t.setLabels(x.t.labelSet[id]))
+	}
+	return frames, labels
+}
+
+// grow makes room for samples.
+func (x *exporter) grow(samples, frames, labels int) {
+	p := &x.out
+	p.Stacks, p.StackEnds = slices.Grow(p.Stacks, frames), slices.Grow(p.StackEnds, samples)
+	p.Labels, p.LabelEnds = slices.Grow(p.Labels, labels), slices.Grow(p.LabelEnds, samples)
+	p.Values = slices.Grow(p.Values, samples*x.sec.cols)
 }
 
 func (x *exporter) reset() {
@@ -208,6 +257,7 @@ func (x *exporter) reset() {
 		x.used[i] = x.used[i][:0]
 	}
 	clear(x.text)
+	x.path = x.path[:1]
 	p := &x.out
 	*p = profile.Profile{
 		Strings: append(p.Strings[:0], nil), SampleTypes: p.SampleTypes[:0], Comments: p.Comments[:0],
@@ -223,19 +273,25 @@ func (x *exporter) plain(s string) uint32 {
 	}
 	i, ok := x.text[s]
 	if !ok {
-		i = uint32(len(x.out.Strings))
-		x.out.Strings = append(x.out.Strings, unsafe.Slice(unsafe.StringData(s), len(s)))
+		i = x.add(s)
 		x.text[s] = i
 	}
 	return i
 }
 
+func (x *exporter) add(s string) uint32 {
+	x.out.Strings = append(x.out.Strings, unsafe.Slice(unsafe.StringData(s), len(s)))
+	return uint32(len(x.out.Strings) - 1)
+}
+
+// string is the index of one of the dictionary's. It may be there a second time,
+// as a plain one.
 func (x *exporter) string(id uint32) uint32 {
 	if id == 0 {
 		return 0
 	}
 	if x.names[id] == 0 {
-		x.names[id] = x.plain(x.t.strings[id]) + 1
+		x.names[id] = x.add(x.t.strings[id]) + 1
 		x.used[0] = append(x.used[0], id)
 	}
 	return x.names[id] - 1

@@ -99,10 +99,10 @@ func (p *Part) partStream(id uint8) ([]byte, error) {
 
 // load reads the asked pieces of the dictionary.
 func (p *Part) load(want uint8) error {
-	if want&loadedDetail != 0 && p.rolled() {
-		return inquest.Errorf(inquest.ErrInvalid, "rollups have no files, lines and addresses of samples")
-	}
 	if want&loadedDetail != 0 {
+		if err := p.hasDetail(); err != nil {
+			return err
+		}
 		want |= loadedCore | loadedLabels | loadedMeta
 	}
 	if want&loadedLabels != 0 {
@@ -129,6 +129,13 @@ func (p *Part) load(want uint8) error {
 			return p.damaged(err)
 		}
 		p.loaded |= l.bit
+	}
+	return nil
+}
+
+func (p *Part) hasDetail() error {
+	if p.rolled() {
+		return inquest.Errorf(inquest.ErrInvalid, "rollups have no files, lines and addresses of samples")
 	}
 	return nil
 }

@@ -159,10 +159,15 @@ func (a *selfSum) group(g *group) error {
 	if err != nil {
 		return err
 	}
-	if len(vals) != s.n {
-		return errGroup
-	}
+	return a.add(vals)
+}
+
+// add adds the values of the group at hand.
+func (a *selfSum) add(vals []int64) error {
+	s := &a.sc.shape
 	switch {
+	case len(vals) != s.n:
+		return errGroup
 	case s.dense():
 		a.dense(s, vals)
 	default:
