@@ -14,6 +14,7 @@ type need struct {
 	rollups bool          // sums over whole steps of time do
 	step    time.Duration // at whose multiples the answer is cut; 0: it is not cut
 	by      []string      // labels by which the answer is divided
+	tables  bool          // what each function cost is enough, stacks are not needed
 	labels  bool          // only which labels there are: those in by, nil: all, none: only the types
 }
 
@@ -31,6 +32,7 @@ func (s *selection) storeSelection(r Request, n need) (store.Selection, error) {
 	lost := s.lost(r, n)
 	if lost == "" {
 		want.Rollups, want.Step, want.Shared = true, n.step, want.Services.Names == nil
+		want.Tables = want.Shared && n.tables
 		return want, nil
 	}
 	from := st.KnownFrom(want.Services, store.Raw)

@@ -37,12 +37,44 @@ func (t *tally) add(ctx context.Context, units []*unit) error {
 		return err
 	}
 	group, names := t.groups(f.Names)
-	selfs, cums := calltree.Fold(group, len(names), f.Name, f.Parent, self)
+	var selfs, cums []int64
+	if units[0].sec.Table {
+		_, cum, err := t.s.partNodes(ctx, cumUnits(units))
+		if err != nil {
+			return err
+		}
+		selfs, cums = foldTable(group, len(names), f.Name, self), foldTable(group, len(names), f.Name, cum)
+	} else {
+		selfs, cums = calltree.Fold(group, len(names), f.Name, f.Parent, self)
+	}
 	without, total := withoutSymbol(f, self), int64(0)
 	for _, v := range self {
 		total += v
 	}
 	return t.s.mem.upTo(&t.held, t.sum(names, selfs, cums, total, without))
+}
+
+// cumUnits are units of tables with what calls cost as their values.
+func cumUnits(units []*unit) []*unit {
+	out := make([]*unit, len(units))
+	for i, u := range units {
+		cum := *u
+		cum.column++
+		out[i] = &cum
+	}
+	return out
+}
+
+// foldTable adds up the values of functions, which are nodes of a table, by
+// group.
+func foldTable(group []uint32, groups int, name []uint32, values []int64) []int64 {
+	out := make([]int64, groups)
+	for i, v := range values {
+		if i > 0 {
+			out[group[name[i]]] += v
+		}
+	}
+	return out
 }
 
 // sum adds the table of a part, and returns how many bytes all rows take.

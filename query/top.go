@@ -86,7 +86,7 @@ func packageOf(function string) string {
 // topOfTree adds up what each part's tree gives: no tree of all is needed for
 // that.
 func (e *Engine) topOfTree(ctx context.Context, r Request, by string, key func(string) string, limit int) (a *TopAnswer, err error) {
-	err = e.readType(ctx, r, need{rollups: true}, func(s *selection) error {
+	err = e.readType(ctx, r, need{rollups: true, tables: by == ByFunction}, func(s *selection) error {
 		s.holds()
 		s.choose()
 		s.weigh("")
@@ -135,6 +135,9 @@ func (s *selection) locate(ctx context.Context, rows []TopRow) error {
 		wanted[rows[i].Name] = &rows[i]
 	}
 	for _, u := range s.units {
+		if len(wanted) == 0 {
+			break
+		}
 		f, err := u.part.FuncTree(ctx)
 		if err != nil {
 			return err

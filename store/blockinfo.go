@@ -62,10 +62,16 @@ type sectionInfo struct {
 	kind        inquest.Kind
 	resolution  Resolution
 	digest      bool        // rows are function digests of processes, see digest.go
+	table       bool        // rows are tables of functions, see tablePart
 	sampleTypes [][2]string // type and unit
 	profiles    int         // rows
 	from, until int64       // first and last start, unix ns; of rollups, of a step
 }
+
+// cumPrefix begins the sample type of a column of a table, which has what the
+// calls of functions cost. It follows the column that has what functions cost
+// themselves.
+const cumPrefix = "cum:"
 
 // heldPrefix begins the sample type of a column of a rollup that holds
 // value × hold of the column named after it.
@@ -81,7 +87,7 @@ func HeldPerSecond(t inquest.Type) float64 {
 }
 
 func (s *sectionInfo) section() Section {
-	out := Section{Kind: s.kind, Resolution: s.resolution, Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
+	out := Section{Kind: s.kind, Resolution: s.resolution, Table: s.table, Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
 	if s.digest {
 		for i, t := range s.sampleTypes {
 			typ, held := inquest.TypeOf(s.kind, t[0], t[1]), -1
@@ -98,6 +104,9 @@ func (s *sectionInfo) section() Section {
 				out.Held[n-1] = i // it follows the column it is of
 			}
 			continue
+		}
+		if s.table && i%2 == 1 {
+			continue // the cum of the one before
 		}
 		out.Types = append(out.Types, inquest.TypeOf(s.kind, t[0], t[1]))
 		out.Column, out.Held = append(out.Column, i), append(out.Held, -1)
@@ -153,13 +162,19 @@ func appendListing(dst []byte, b *blockListing) []byte {
 	return dst
 }
 
-// sectionDigest is set in the byte that has a section's resolution.
-const sectionDigest = 1 << 7
+// These are set in the byte that has a section's resolution.
+const (
+	sectionDigest = 1 << 7
+	sectionTable  = 1 << 6
+)
 
 func appendSection(dst []byte, s *sectionInfo, created int64) []byte {
 	form := byte(s.resolution)
 	if s.digest {
 		form |= sectionDigest
+	}
+	if s.table {
+		form |= sectionTable
 	}
 	dst = appendString(append(dst, form), string(s.kind))
 	dst = binary.AppendUvarint(dst, uint64(len(s.sampleTypes)))
@@ -219,7 +234,8 @@ func comparePart(a, b partInfo) int { return strings.Compare(a.service, b.servic
 func (c *cursor) section(created int64, version uint32) (s sectionInfo) {
 	if version >= 2 {
 		form := c.byte()
-		s.resolution, s.digest = Resolution(form&^sectionDigest), form&sectionDigest != 0
+		s.resolution = Resolution(form &^ (sectionDigest | sectionTable))
+		s.digest, s.table = form&sectionDigest != 0, form&sectionTable != 0
 		if s.resolution > Day {
 			c.fail()
 		}

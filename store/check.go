@@ -67,12 +67,15 @@ type CheckSpace struct {
 	FiveMinutes  int64 `json:"rollups_5m"`
 	Hours        int64 `json:"rollups_1h"`
 	Days         int64 `json:"rollups_1d"`
-	RollupNames  int64 `json:"rollup_dictionaries"` // of rollups and digests
+	Tables       int64 `json:"function_tables"`
+	RollupNames  int64 `json:"rollup_dictionaries"` // of all but profiles
 	Digests      int64 `json:"digests"`
 }
 
 // Rollups is what all but profiles and digests take.
-func (s *CheckSpace) Rollups() int64 { return s.FiveMinutes + s.Hours + s.Days + s.RollupNames }
+func (s *CheckSpace) Rollups() int64 {
+	return s.FiveMinutes + s.Hours + s.Days + s.Tables + s.RollupNames
+}
 
 // Whole says that nothing is wrong and nothing is lost, or not any more.
 func (r *CheckReport) Whole() bool { return r.Left() == 0 }

@@ -72,8 +72,11 @@ func (w *partWalk) space(s *CheckSpace) {
 	*names += int64(w.info.directory.size) + int64(streamBytes(w.dir.streams))
 	for i, groups := range w.dir.sections {
 		to := [...]*int64{Raw: &s.Profiles, FiveMinutes: &s.FiveMinutes, Hour: &s.Hours, Day: &s.Days}[w.info.sections[i].resolution]
-		if w.info.sections[i].digest {
+		switch {
+		case w.info.sections[i].digest:
 			to = &s.Digests
+		case w.info.sections[i].table:
+			to = &s.Tables
 		}
 		for _, g := range groups {
 			*to += int64(streamBytes(g.streams))

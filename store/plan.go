@@ -105,7 +105,10 @@ func (s *Store) plan(sel *Selection) (p *plan) {
 		p = planWindow(w, sel.Step, coarsest, s.horizon(&sel.Services))
 	}
 	p.hide = s.hiding(sel.Rollups)
-	sel.Shared = sel.Shared && p.hide.mayShare(p.whole) && s.mayShareCut(p.whole)
+	if sel.Shared || sel.Tables {
+		may := p.hide.mayShare(p.whole) && s.mayShareCut(p.whole)
+		sel.Shared, sel.Tables = sel.Shared && may, sel.Tables && may
+	}
 	return p
 }
 

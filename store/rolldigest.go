@@ -188,25 +188,26 @@ func (x *digester) callers() {
 
 // digest makes the digest of a cell.
 func (x *digester) digest(p *procCells, c *procCell) *digest {
-	x.callers()
 	p.gather(c)
 	cols := len(c.vals)
-	x.sums = grown(x.sums, 2*cols*len(x.d.names))
-	x.names.fit(len(x.d.names))
-	p.marks.each(func(n uint32) { // what is at a node, before what is below it comes along
-		to := x.sums[2*cols*int(x.nodes[n].name):]
-		for i, v := range p.sums[int(n)*cols:][:cols] {
-			to[2*i] += v
-		}
-	})
-	x.climb(p, cols)
+	x.climb(p.marks, p.sums, cols)
 	return x.cut(c)
 }
 
-// climb adds every node's sum to its caller's, from the leaves on: callers have
-// lower numbers. It leaves sums and marks empty.
-func (x *digester) climb(p *procCells, cols int) {
-	marks, sums, names := p.marks, p.sums, x.names
+// climb makes x.sums of sums, which is [node*columns + column] of the nodes in
+// marks: it adds every node's sum to its caller's, from the leaves on, as callers
+// have lower numbers. It leaves sums and marks empty.
+func (x *digester) climb(marks bitset, sums []int64, cols int) {
+	x.callers()
+	x.sums = grown(x.sums, 2*cols*len(x.d.names))
+	x.names.fit(len(x.d.names))
+	marks.each(func(n uint32) { // what is at a node, before what is below it comes along
+		to := x.sums[2*cols*int(x.nodes[n].name):]
+		for i, v := range sums[int(n)*cols:][:cols] {
+			to[2*i] += v
+		}
+	})
+	names := x.names
 	for w := len(marks) - 1; w >= 0; w-- {
 		for marks[w] != 0 {
 			bit := 63 - bits.LeadingZeros64(marks[w])

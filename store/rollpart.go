@@ -75,6 +75,7 @@ type rollPart struct {
 	dict     *rollDict
 	sections []*rollSection
 	used     rollUse
+	several  bool // it is of several services
 }
 
 type rollSection struct {
@@ -106,7 +107,8 @@ type rollWriter struct {
 	b      *blockWriter
 	w      grouper
 	shared *sharedPart
-	done   []partInfo // shared parts, which come first in the listing
+	tables *sharedPart
+	done   []partInfo // parts of several services, which come first in the listing
 	raw    []byte
 	digest digestWriter
 	before *roller // of the service before
@@ -156,8 +158,8 @@ func (w *rollWriter) pack(p *rollPart, s *rollSection) error {
 	s.groups = append(s.groups, placed)
 	s.from, s.until = min(s.from, g.from), max(s.until, g.until)
 	s.profiles += g.rows
-	if w.shared != nil && p != w.shared.part && !s.digest && s.resolution >= sharedFrom {
-		if err := w.shared.add(w, p, s, s.rows); err != nil {
+	if !p.several && !s.digest && s.resolution >= sharedFrom {
+		if err := w.share(p, s); err != nil {
 			return err
 		}
 	}
@@ -165,6 +167,17 @@ func (w *rollWriter) pack(p *rollPart, s *rollSection) error {
 	clear(s.digests)
 	s.rows, s.digests, s.samples, s.bytes = s.rows[:0], s.digests[:0], 0, 0
 	return nil
+}
+
+// share adds the rows of a section to parts of several services.
+func (w *rollWriter) share(p *rollPart, s *rollSection) error {
+	if err := w.shared.add(w, p, s, s.rows); err != nil {
+		return err
+	}
+	if !tabled(s.sampleTypes) {
+		return nil
+	}
+	return w.tables.add(w, p, s, s.rows)
 }
 
 // finish writes what is left of a part, its dictionary and its directory.
@@ -221,8 +234,8 @@ func (w *rollWriter) finishService(p *rollPart) error {
 
 // end writes what is left of shared parts, and the end of the block.
 func (w *rollWriter) end() (*blockInfo, error) {
-	if w.shared != nil {
-		if err := w.shared.finish(w); err != nil {
+	for _, x := range []*sharedPart{w.shared, w.tables} {
+		if err := x.finish(w); err != nil {
 			return nil, err
 		}
 	}

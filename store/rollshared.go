@@ -19,6 +19,7 @@ const (
 // come in order; rows wait until there are enough of them to be sorted by time,
 // so that a group has the same steps of several services.
 type sharedPart struct {
+	table *tableMaker // of parts that have tables of functions
 	part  *rollPart
 	bytes int // of rows that wait
 
@@ -31,7 +32,16 @@ type sharedPart struct {
 	spare   []uint64
 }
 
-func newSharedPart() *sharedPart { return &sharedPart{part: newRollPart("")} }
+func newSharedPart(table *tableMaker) *sharedPart {
+	x := &sharedPart{table: table}
+	x.begin()
+	return x
+}
+
+func (x *sharedPart) begin() {
+	x.part, x.of = newRollPart(""), nil
+	x.part.several = true
+}
 
 // add takes rows of a section of a service.
 func (x *sharedPart) add(w *rollWriter, p *rollPart, s *rollSection, rows []*row) error {
@@ -43,9 +53,17 @@ func (x *sharedPart) add(w *rollWriter, p *rollPart, s *rollSection, rows []*row
 		}
 		x.of = p
 		x.name, x.node, x.sets, x.proc = x.name[:0], x.node[:0], x.sets[:0], x.proc[:0]
+		if x.table != nil {
+			x.table.of(p.dict)
+		}
 	}
 	x.follow(p.dict)
-	to := x.part.section(s.kind, s.sampleTypes, s.resolution, false)
+	cols := s.sampleTypes
+	if x.table != nil {
+		cols = tableColumns(cols)
+	}
+	to := x.part.section(s.kind, cols, s.resolution, false)
+	to.table = x.table != nil
 	for _, r := range rows {
 		moved, err := x.move(r, len(s.sampleTypes), len(p.dict.funcUp))
 		if err != nil {
@@ -73,9 +91,20 @@ func (x *sharedPart) follow(from *rollDict) {
 	for i, n := range x.name {
 		d.setInfo(n, from.info[i])
 	}
-	at := len(x.node)
-	x.node = append(x.node, make([]uint32, len(from.funcUp)-at)...)
-	d.graft(&from.tables, x.name, x.node, max(at, 1))
+	if x.table == nil {
+		at := len(x.node)
+		x.node = append(x.node, make([]uint32, len(from.funcUp)-at)...)
+		d.graft(&from.tables, x.name, x.node, max(at, 1))
+	} else {
+		for i := len(x.node); i < len(x.name); i++ {
+			n := uint32(0)
+			if i > 0 {
+				n = d.funcNode(0, x.name[i])
+			}
+			x.node = append(x.node, n)
+		}
+		d.grow()
+	}
 	for i := len(x.sets); i < len(from.metaSets); i++ {
 		t := from.tables
 		t.metaText = t.strings
@@ -86,18 +115,29 @@ func (x *sharedPart) follow(from *rollDict) {
 	}
 }
 
-// move writes a row anew with the ids of the shared dictionary.
+// move writes a row anew with the ids of the shared dictionary, or makes its
+// table.
 func (x *sharedPart) move(r *row, cols, nodes int) (*row, error) {
 	x.samples.reset()
 	if err := x.samples.unpack(r.data, r.samples, cols, 0, nodes); err != nil {
 		return nil, err
+	}
+	out := *r
+	if x.table != nil {
+		cols *= 2
+		x.table.make(&x.samples, cols)
+		out.samples, out.totals = uint32(len(x.samples.ids)), make([]int64, cols)
+		for c, vals := range x.samples.vals[:cols] {
+			for _, v := range vals {
+				out.totals[c] += v
+			}
+		}
 	}
 	x.order = x.order[:0]
 	for k, id := range x.samples.ids {
 		x.order = append(x.order, uint64(x.node[id])<<32|uint64(k))
 	}
 	x.order, x.spare = sortHigh(x.order, x.spare)
-	out := *r
 	out.labels = x.sets[r.labels]
 	info := *r.cell
 	info.processes = make([]uint32, len(r.cell.processes))
@@ -155,6 +195,6 @@ func (x *sharedPart) finish(w *rollWriter) error {
 	if len(info.sections) > 0 {
 		w.done = append(w.done, info)
 	}
-	x.part, x.of = newRollPart(""), nil
+	x.begin()
 	return nil
 }

@@ -196,7 +196,7 @@ func readRollups(t *testing.T, s *store.Store, shared bool) (m rollupModel, twic
 			t.Fatal(err)
 		}
 		for i, sec := range p.Sections() {
-			if store.DigestSection(p, i) {
+			if store.DigestSection(p, i) || sec.Table {
 				continue
 			}
 			rows, err := p.Rows(ctx, i)
@@ -228,6 +228,105 @@ func readRollups(t *testing.T, s *store.Store, shared bool) (m rollupModel, twic
 		}
 	}
 	return m, twice
+}
+
+// compareTables compares tables of functions with the paths of the model.
+func compareTables(t *testing.T, label string, s *store.Store, want rollupModel) {
+	t.Helper()
+	ctx := context.Background()
+	type cost struct{ Self, Cum []int64 }
+	at := func(m map[string]map[string]*cost, key, name string, cols int) *cost {
+		if m[key] == nil {
+			m[key] = map[string]*cost{}
+		}
+		if m[key][name] == nil {
+			m[key][name] = &cost{make([]int64, cols), make([]int64, cols)}
+		}
+		return m[key][name]
+	}
+	wanted, got := map[string]map[string]*cost{}, map[string]map[string]*cost{}
+	for key, c := range want {
+		if !hourUp(key) {
+			continue
+		}
+		for path, vals := range c.Values {
+			frames := strings.Split(path, ";")
+			leaf := frames[len(frames)-1]
+			slices.Sort(frames)
+			distinct := slices.Compact(frames)
+			for i, v := range vals {
+				at(wanted, key, leaf, len(vals)).Self[i] += v
+				for _, f := range distinct {
+					if f != "" {
+						at(wanted, key, f, len(vals)).Cum[i] += v
+					}
+				}
+			}
+		}
+	}
+	v := store.RollupView(t, s)
+	defer v.Close()
+	for _, p := range v.Parts {
+		tree, err := p.FuncTree(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, sec := range p.Sections() {
+			if !sec.Table {
+				continue
+			}
+			rows, err := p.Rows(ctx, i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			var columns []int
+			for k, typ := range sec.Types {
+				names, columns = append(names, sampleTypeName(typ)), append(columns, sec.Column[k])
+				if sec.Held[k] >= 0 {
+					names, columns = append(names, "held:"+sampleTypeName(typ)), append(columns, sec.Held[k])
+				}
+			}
+			for r := range rows.Start {
+				ls := rows.LabelSets[rows.LabelSet[r]]
+				key := cellKeyOf(ls.Get("service"), ls.Get("build"), ls.Get("release"), sec.Kind, names, sec.Resolution, rows.Start[r])
+				only := make([]bool, len(rows.Start))
+				only[r] = true
+				for k, col := range columns {
+					for cum := range 2 {
+						res, err := p.Self(ctx, store.SelfQuery{Section: i, Column: col + cum, Rows: only})
+						if err != nil {
+							t.Fatal(err)
+						}
+						for n, v := range res.Int {
+							if n > 0 && tree.Parent[n] != 0 {
+								t.Fatal("a function has a caller in a table")
+							}
+							if v != 0 {
+								c := at(got, key, tree.Names[tree.Name[n]], len(names))
+								[][]int64{c.Self, c.Cum}[cum][k] += v
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	for _, m := range []map[string]map[string]*cost{wanted, got} {
+		for key, functions := range m {
+			for name, c := range functions {
+				if !slices.ContainsFunc(slices.Concat(c.Self, c.Cum), func(v int64) bool { return v != 0 }) {
+					delete(functions, name)
+				}
+			}
+			if len(functions) == 0 {
+				delete(m, key)
+			}
+		}
+	}
+	if d := cmp.Diff(wanted, got); d != "" || len(got) == 0 {
+		t.Fatalf("%s: tables (-want +got)\n%.3000s", label, d)
+	}
 }
 
 func sampleTypeName(t inquest.Type) string {
@@ -434,6 +533,7 @@ func testRollups(t *testing.T, seed uint64, whole bool, change ...func(*store.Op
 		compareModels(t, label, want, own, anyKey)
 		shared, _ := readRollups(t, s, true)
 		compareModels(t, label+" shared", want, shared, hourUp)
+		compareTables(t, label, s, want)
 		all = append(all, batch...)
 		if phase == 0 && whole {
 			compareDigests(t, label, s, all, 0)
@@ -457,6 +557,7 @@ func testRollups(t *testing.T, seed uint64, whole bool, change ...func(*store.Op
 		t.Errorf("merged: shared rows twice: %v", twice)
 	}
 	compareModels(t, "merged shared", want, shared, hourUp)
+	compareTables(t, "merged", s, want)
 	if err := store.DropRollups(ctx, s, [4]bool{false, false, true, true}); err != nil {
 		t.Fatal(err)
 	}

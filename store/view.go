@@ -47,6 +47,10 @@ type Selection struct {
 	// Shared, with Rollups, lets parts of several services stand for parts of
 	// one: cheaper where most services are wanted. Their rows are of any service.
 	Shared bool
+	// Tables, with Rollups, lets tables of functions of several services stand for
+	// rows of one, see Section.Table: cheaper than Shared where stacks are not
+	// wanted.
+	Tables bool
 	// PerProcess, with Rollups, wants rows of rollups that tell processes and
 	// instances apart: those of function digests, of which there are labels and
 	// times but no call trees.
@@ -275,7 +279,7 @@ func (sel *Selection) wantsLevel(level uint8) bool {
 // wantsPart says whether a part's services are wanted.
 func (sel *Selection) wantsPart(b viewBlock, pi *partInfo) bool {
 	if b.info.level == levelRollup && pi.service == "" {
-		return sel.Shared && !sel.Digests
+		return (sel.Shared || sel.Tables) && !sel.Digests
 	}
 	return sel.Services.wants(pi.service)
 }
@@ -304,7 +308,7 @@ func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []
 
 // chosen is where the plan reads rows of a section: profiles that are in
 // rollups too only where it has no rollup, and of two parts that hold the same
-// steps of a service only the shared one or only the service's own.
+// steps of a service only a shared one or only the service's own.
 func (p *plan) chosen(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
 	switch {
 	case sel.Digests:
@@ -317,8 +321,10 @@ func (p *plan) chosen(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection
 	case si.digest:
 		return p.spans[FiveMinutes]
 	case b.info.level == levelRollup:
-		shared := sel.Shared && si.resolution >= sharedFrom
-		if shared != (pi.service == "") {
+		coarse := si.resolution >= sharedFrom
+		table := sel.Tables && coarse && (si.table || tabled(si.sampleTypes))
+		shared := sel.Shared && coarse && !table
+		if si.table != table || (pi.service == "") != (table || shared) {
 			return nil
 		}
 		return p.spans[si.resolution]
@@ -334,6 +340,10 @@ func (p *plan) ofHead(h *head) func(inquest.Kind) []Span {
 		return after([]Span{p.whole}, p.hide.since(h.service, kind, Raw, true))
 	}
 }
+
+// tabled says whether there are tables of functions of a section with certain
+// columns: they have twice as many.
+func tabled(cols [][2]string) bool { return 2*len(cols) <= maxColumns }
 
 // sharedFrom is the finest resolution that parts of several services have.
 const sharedFrom = Hour
