@@ -31,8 +31,7 @@ func (s *selection) storeSelection(r Request, n need) (store.Selection, error) {
 	}
 	lost := s.lost(r, n)
 	if lost == "" {
-		want.Rollups, want.Step, want.Shared = true, n.step, want.Services.Names == nil
-		want.Tables = want.Shared && n.tables
+		want.Rollups, want.Step, want.Fleet = true, n.step, n.tables && len(s.sel) == 0
 		return want, nil
 	}
 	from := st.KnownFrom(want.Services, store.Raw)

@@ -364,7 +364,7 @@ func (u *unit) number(procs map[processKey]uint32) {
 		}
 		return n
 	}
-	if u.part.Service == "" { // processes of different services may have one name
+	if u.part.Service == "" && !u.sec.Fleet { // processes of different services may have one name
 		u.procs = procs
 		for _, row := range u.picked {
 			for _, p := range u.processes(row) {
@@ -378,7 +378,11 @@ func (u *unit) number(procs map[processKey]uint32) {
 	for _, row := range u.picked {
 		for _, p := range u.processes(row) {
 			if !known[p] {
-				u.proc[p], known[p] = number(u.part.Service, u.rows.Processes[p]), true
+				service, process := u.part.Service, u.rows.Processes[p]
+				if u.sec.Fleet {
+					service, process = store.CutFleetProcess(process)
+				}
+				u.proc[p], known[p] = number(service, process), true
 			}
 		}
 	}

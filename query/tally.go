@@ -38,7 +38,7 @@ func (t *tally) add(ctx context.Context, units []*unit) error {
 	}
 	group, names := t.groups(f.Names)
 	var selfs, cums []int64
-	if units[0].sec.Table {
+	if units[0].sec.Fleet {
 		_, cum, err := t.s.partNodes(ctx, cumUnits(units))
 		if err != nil {
 			return err

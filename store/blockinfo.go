@@ -21,7 +21,7 @@ type blockInfo struct {
 	rolled      bool   // its profiles are in rollup blocks too; not in the block's own copy
 	profiles    int64  // rows of level levelHead and levelMerged
 	from, to    int64  // first and last start of all sections, unix ns; of rollups, until the end of the last step
-	first, last string // services in it, in order; "" is that of shared parts
+	first, last string // services in it, in order; "" is that of tables of functions
 	keys        int
 	keyList     stream
 	keyInfo     stream
@@ -62,7 +62,7 @@ type sectionInfo struct {
 	kind        inquest.Kind
 	resolution  Resolution
 	digest      bool        // rows are function digests of processes, see digest.go
-	table       bool        // rows are tables of functions, see tablePart
+	fleet       bool        // rows are tables of functions of all services together, see fleetParts
 	sampleTypes [][2]string // type and unit
 	profiles    int         // rows
 	from, until int64       // first and last start, unix ns; of rollups, of a step
@@ -87,7 +87,7 @@ func HeldPerSecond(t inquest.Type) float64 {
 }
 
 func (s *sectionInfo) section() Section {
-	out := Section{Kind: s.kind, Resolution: s.resolution, Table: s.table, Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
+	out := Section{Kind: s.kind, Resolution: s.resolution, Fleet: s.fleet, Profiles: s.profiles, From: unixTime(s.from), Until: unixTime(s.until)}
 	if s.digest {
 		for i, t := range s.sampleTypes {
 			typ, held := inquest.TypeOf(s.kind, t[0], t[1]), -1
@@ -105,7 +105,7 @@ func (s *sectionInfo) section() Section {
 			}
 			continue
 		}
-		if s.table && i%2 == 1 {
+		if s.fleet && i%2 == 1 {
 			continue // the cum of the one before
 		}
 		out.Types = append(out.Types, inquest.TypeOf(s.kind, t[0], t[1]))
@@ -165,7 +165,7 @@ func appendListing(dst []byte, b *blockListing) []byte {
 // These are set in the byte that has a section's resolution.
 const (
 	sectionDigest = 1 << 7
-	sectionTable  = 1 << 6
+	sectionFleet  = 1 << 6
 )
 
 func appendSection(dst []byte, s *sectionInfo, created int64) []byte {
@@ -173,8 +173,8 @@ func appendSection(dst []byte, s *sectionInfo, created int64) []byte {
 	if s.digest {
 		form |= sectionDigest
 	}
-	if s.table {
-		form |= sectionTable
+	if s.fleet {
+		form |= sectionFleet
 	}
 	dst = appendString(append(dst, form), string(s.kind))
 	dst = binary.AppendUvarint(dst, uint64(len(s.sampleTypes)))
@@ -234,8 +234,8 @@ func comparePart(a, b partInfo) int { return strings.Compare(a.service, b.servic
 func (c *cursor) section(created int64, version uint32) (s sectionInfo) {
 	if version >= 2 {
 		form := c.byte()
-		s.resolution = Resolution(form &^ (sectionDigest | sectionTable))
-		s.digest, s.table = form&sectionDigest != 0, form&sectionTable != 0
+		s.resolution = Resolution(form &^ (sectionDigest | sectionFleet))
+		s.digest, s.fleet = form&sectionDigest != 0, form&sectionFleet != 0
 		if s.resolution > Day {
 			c.fail()
 		}

@@ -67,14 +67,14 @@ type CheckSpace struct {
 	FiveMinutes  int64 `json:"rollups_5m"`
 	Hours        int64 `json:"rollups_1h"`
 	Days         int64 `json:"rollups_1d"`
-	Tables       int64 `json:"function_tables"`
+	Fleet        int64 `json:"fleet_tables"`        // of functions
 	RollupNames  int64 `json:"rollup_dictionaries"` // of all but profiles
 	Digests      int64 `json:"digests"`
 }
 
 // Rollups is what all but profiles and digests take.
 func (s *CheckSpace) Rollups() int64 {
-	return s.FiveMinutes + s.Hours + s.Days + s.Tables + s.RollupNames
+	return s.FiveMinutes + s.Hours + s.Days + s.Fleet + s.RollupNames
 }
 
 // Whole says that nothing is wrong and nothing is lost, or not any more.

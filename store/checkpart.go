@@ -75,8 +75,8 @@ func (w *partWalk) space(s *CheckSpace) {
 		switch {
 		case w.info.sections[i].digest:
 			to = &s.Digests
-		case w.info.sections[i].table:
-			to = &s.Tables
+		case w.info.sections[i].fleet:
+			to = &s.Fleet
 		}
 		for _, g := range groups {
 			*to += int64(streamBytes(g.streams))

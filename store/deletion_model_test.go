@@ -205,11 +205,11 @@ func (x *keptModel) check(aged bool) {
 	}
 	if !aged {
 		x.checkSums(store.Selection{Rollups: true})
-		x.checkSums(store.Selection{Rollups: true, Shared: true})
+		x.checkSums(store.Selection{Rollups: true, Fleet: true})
 		for range 5 {
 			from := x.c.now().Add(-time.Duration(x.rnd.Int64N(int64(60 * time.Hour))))
 			w := inquest.Window{From: from, Until: from.Add(time.Duration(1 + x.rnd.Int64N(int64(40*time.Hour))))}
-			x.checkSums(store.Selection{Rollups: true, Shared: x.rnd.IntN(2) == 0, Window: w})
+			x.checkSums(store.Selection{Rollups: true, Fleet: x.rnd.IntN(2) == 0, Window: w})
 		}
 	}
 }

@@ -136,7 +136,7 @@ func (f *faultRun) look(when string) {
 func (f *faultRun) query(when string) {
 	f.t.Helper()
 	f.lenient()
-	for _, sel := range []store.Selection{{Rollups: true}, {Rollups: true, Shared: true}, {Digests: true}} {
+	for _, sel := range []store.Selection{{Rollups: true}, {Rollups: true, Fleet: true}, {Digests: true}} {
 		view, err := f.s.View(context.Background(), sel)
 		if err != nil {
 			f.t.Fatal(err)

@@ -89,7 +89,7 @@ func askAll(t *testing.T, when string, s *store.Store) answers {
 	t.Helper()
 	out := again(t, when, func() (answers, error) { return askRaw(t, s) })
 	for name, sel := range map[string]store.Selection{
-		"rolled": {Rollups: true}, "shared": {Rollups: true, Shared: true}, "processes": {Rollups: true, PerProcess: true}, "digests": {Digests: true},
+		"rolled": {Rollups: true}, "fleet": {Rollups: true, Fleet: true}, "processes": {Rollups: true, PerProcess: true}, "digests": {Digests: true},
 	} {
 		maps.Copy(out, again(t, when, func() (answers, error) { return askRolled(s, name, sel) }))
 	}
@@ -188,7 +188,7 @@ func askRolled(s *store.Store, scope string, sel store.Selection) (answers, erro
 // askTrees adds up the rows that count over the function tree, by path.
 func askTrees(ctx context.Context, out answers, scope string, p *store.Part) error {
 	service := p.Service
-	if scope == "shared" { // those of several services come and go
+	if scope == "fleet" { // those of several services come and go
 		service = ""
 	}
 	tree, err := p.FuncTree(ctx)
@@ -433,7 +433,7 @@ func (f *flipper) concerned(reported []string) map[string]bool {
 // allow says that answers may lack what a part has. Profiles do not need
 // rollups.
 func (f *flipper) allow(may map[string]bool, p store.PartService) {
-	scopes := []string{"raw", "services", "rolled", "shared", "processes", "digests"}
+	scopes := []string{"raw", "services", "rolled", "fleet", "processes", "digests"}
 	if p.Rollup {
 		scopes = scopes[1:]
 	}
@@ -443,8 +443,8 @@ func (f *flipper) allow(may map[string]bool, p store.PartService) {
 				may[scope+"|"+service] = true
 			}
 		}
-		if scope == "shared" {
-			may["shared|"] = true // trees of several services
+		if scope == "fleet" {
+			may["fleet|"] = true // tables of all services
 		}
 	}
 }

@@ -208,7 +208,7 @@ func describeRollups(t *testing.T, s *store.Store) string {
 			}
 			for r := range rows.Start {
 				c := &cellModel{Values: map[string][]int64{}, Totals: make([]int64, len(rows.Totals)), Processes: map[string]bool{}}
-				addRow(t, c, p, tree, i, r, rows)
+				addRow(t, c, p, tree, i, r, rows, false)
 				out = append(out, fmt.Sprintf("cell %q %s %v %d %v %v %x", p.Service, sec.Kind, sec.Resolution, rows.Start[r],
 					rows.LabelSets[rows.LabelSet[r]], c.Totals, sha256.Sum256([]byte(fmt.Sprint(*c)))))
 			}

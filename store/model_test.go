@@ -199,10 +199,11 @@ func (m *modelRun) settle(when string) {
 	}
 	m.rollups.addBatch(m.blocks)
 	m.blocks = nil
-	own, _ := readRollups(m.t, m.s, false)
+	own, _ := readRollups(m.t, m.s, ownRows)
 	compareModels(m.t, when, m.rollups, own, anyKey)
-	shared, _ := readRollups(m.t, m.s, true)
-	compareModels(m.t, when+", shared", m.rollups, shared, hourUp)
+	fleet, _ := readRollups(m.t, m.s, fleetRows)
+	compareModels(m.t, when+", fleet", m.rollups.fleet(), fleet, anyKey)
+	compareTables(m.t, when, m.s, m.rollups)
 }
 
 // restart ends the store and opens it again.

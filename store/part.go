@@ -50,11 +50,13 @@ type Section struct {
 	// sums of value × hold, see HeldPerSecond: -1 if there is none.
 	Column, Held []int
 	Resolution   Resolution
-	// Table says that rows hold what each function cost instead of stacks: the
-	// nodes of the part's tree are functions, all below the root. Values are what
-	// functions cost themselves; each column is followed by one of what their calls
-	// cost, where a stack counts once for a function however often it recurs.
-	Table       bool
+	// Fleet says that rows are of all services together, without labels, and hold
+	// what each function cost instead of stacks: the nodes of the part's tree are
+	// functions, all below the root. Values are what functions cost themselves; each
+	// column is followed by one of what their calls cost, where a stack counts once
+	// for a function however often it recurs. Processes are spelled as FleetProcess
+	// does.
+	Fleet       bool
 	Profiles    int       // rows
 	From, Until time.Time // first and last Start, both inclusive; of rollups, starts of steps
 	Spans       []Span    // rows that start in none of them do not count

@@ -105,10 +105,7 @@ func (s *Store) plan(sel *Selection) (p *plan) {
 		p = planWindow(w, sel.Step, coarsest, s.horizon(&sel.Services))
 	}
 	p.hide = s.hiding(sel.Rollups)
-	if sel.Shared || sel.Tables {
-		may := p.hide.mayShare(p.whole) && s.mayShareCut(p.whole)
-		sel.Shared, sel.Tables = sel.Shared && may, sel.Tables && may
-	}
+	sel.Fleet = sel.Fleet && p.hide.mayShare(p.whole) && s.mayShareCut(p.whole)
 	return p
 }
 

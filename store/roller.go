@@ -94,7 +94,7 @@ func (r *roller) layout(l *rollLayout) int {
 func (r *roller) flush(res Resolution, c *cell) error {
 	l := r.layouts[c.layout]
 	if r.keep[res] {
-		if err := r.w.add(r.part, r.part.section(l.kind, l.cols, res, false), c.row(&r.nodes)); err != nil {
+		if err := r.w.add(r.part, r.part.section(sectionInfo{kind: l.kind, sampleTypes: l.cols, resolution: res}), c.row(&r.nodes)); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,7 @@ func (r *roller) flushDigest(c *procCell) error {
 
 // addDigest writes a digest.
 func (r *roller) addDigest(kind inquest.Kind, cols [][2]string, c *procCell, d *digest) error {
-	s := r.part.section(kind, cols, FiveMinutes, true)
+	s := r.part.section(sectionInfo{kind: kind, sampleTypes: cols, resolution: FiveMinutes, digest: true})
 	s.digests = append(s.digests, d)
 	return r.w.add(r.part, s, c.row(d))
 }

@@ -75,7 +75,7 @@ type rollPart struct {
 	dict     *rollDict
 	sections []*rollSection
 	used     rollUse
-	several  bool // it is of several services
+	fleet    bool // it is of all services
 }
 
 type rollSection struct {
@@ -90,13 +90,13 @@ type rollSection struct {
 func newRollPart(service string) *rollPart { return &rollPart{service: service, dict: newRollDict()} }
 
 // section finds or adds a section.
-func (p *rollPart) section(kind inquest.Kind, cols [][2]string, r Resolution, digest bool) *rollSection {
+func (p *rollPart) section(want sectionInfo) *rollSection {
 	for _, s := range p.sections {
-		if s.kind == kind && s.resolution == r && s.digest == digest && slices.Equal(s.sampleTypes, cols) {
+		if s.kind == want.kind && s.resolution == want.resolution && s.digest == want.digest && slices.Equal(s.sampleTypes, want.sampleTypes) {
 			return s
 		}
 	}
-	s := &rollSection{sectionInfo: sectionInfo{kind: kind, resolution: r, digest: digest, sampleTypes: cols}}
+	s := &rollSection{sectionInfo: want}
 	p.sections = append(p.sections, s)
 	return s
 }
@@ -106,9 +106,8 @@ type rollWriter struct {
 	s      *Store
 	b      *blockWriter
 	w      grouper
-	shared *sharedPart
-	tables *sharedPart
-	done   []partInfo // parts of several services, which come first in the listing
+	fleet  *fleetParts
+	done   []partInfo // parts of all services, which come first in the listing
 	raw    []byte
 	digest digestWriter
 	before *roller // of the service before
@@ -158,8 +157,8 @@ func (w *rollWriter) pack(p *rollPart, s *rollSection) error {
 	s.groups = append(s.groups, placed)
 	s.from, s.until = min(s.from, g.from), max(s.until, g.until)
 	s.profiles += g.rows
-	if !p.several && !s.digest && s.resolution >= sharedFrom {
-		if err := w.share(p, s); err != nil {
+	if !p.fleet && !s.digest && inFleet(&s.sectionInfo) {
+		if err := w.fleet.add(w, p, s, s.rows); err != nil {
 			return err
 		}
 	}
@@ -167,17 +166,6 @@ func (w *rollWriter) pack(p *rollPart, s *rollSection) error {
 	clear(s.digests)
 	s.rows, s.digests, s.samples, s.bytes = s.rows[:0], s.digests[:0], 0, 0
 	return nil
-}
-
-// share adds the rows of a section to parts of several services.
-func (w *rollWriter) share(p *rollPart, s *rollSection) error {
-	if err := w.shared.add(w, p, s, s.rows); err != nil {
-		return err
-	}
-	if !tabled(s.sampleTypes) {
-		return nil
-	}
-	return w.tables.add(w, p, s, s.rows)
 }
 
 // finish writes what is left of a part, its dictionary and its directory.
@@ -232,12 +220,10 @@ func (w *rollWriter) finishService(p *rollPart) error {
 	return err
 }
 
-// end writes what is left of shared parts, and the end of the block.
+// end writes what is left of tables of all services, and the end of the block.
 func (w *rollWriter) end() (*blockInfo, error) {
-	for _, x := range []*sharedPart{w.shared, w.tables} {
-		if err := x.finish(w); err != nil {
-			return nil, err
-		}
+	if err := w.fleet.finish(w); err != nil {
+		return nil, err
 	}
 	w.b.parts = append(w.done, w.b.parts...)
 	slices.SortStableFunc(w.b.parts, comparePart)

@@ -255,7 +255,7 @@ func (s *Store) writeRollup(ctx context.Context, sources, beside []string, parts
 			return nil, err
 		}
 		b.sources, b.beside = sources, beside
-		w := &rollWriter{s: s, b: b, w: grouper{pk: s.pk}, shared: newSharedPart(nil), tables: newSharedPart(&tableMaker{})}
+		w := &rollWriter{s: s, b: b, w: grouper{pk: s.pk}, fleet: newFleetParts()}
 		for left := parts; len(left) > 0; {
 			n := 1
 			for n < len(left) && left[n].service == left[0].service {

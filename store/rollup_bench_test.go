@@ -119,7 +119,7 @@ func benchRollup(b *testing.B, fill func(s *store.Store) int) {
 
 func perProfile(sizes map[string]int64, n float64) string {
 	out := ""
-	for _, k := range []string{"own 5m", "own 1h", "own 1d", "own digests", "own names", "own tree", "own info", "own rest", "shared 1h", "shared 1d", "shared names", "shared tree", "shared info", "shared rest", "own nodes", "shared nodes"} {
+	for _, k := range []string{"own 5m", "own 1h", "own 1d", "own digests", "own names", "own tree", "own info", "own rest", "fleet 5m", "fleet 1h", "fleet 1d", "fleet names", "fleet tree", "fleet info", "fleet rest", "own nodes", "fleet nodes"} {
 		out += fmt.Sprintf("%s %.1f, ", k, float64(sizes[k])/n)
 	}
 	return out

@@ -38,14 +38,14 @@ func blockFiles(tb testing.TB, dir string) map[string]bool {
 	return out
 }
 
-// checkRollups compares what rollups have with the model, own parts and shared
-// ones.
+// checkRollups compares what rollups have with the model, own parts and
+// those of the fleet.
 func checkRollups(t *testing.T, label string, s *store.Store, want rollupModel) {
 	t.Helper()
-	own, _ := readRollups(t, s, false)
+	own, _ := readRollups(t, s, ownRows)
 	compareModels(t, label, want, own, anyKey)
-	shared, _ := readRollups(t, s, true)
-	compareModels(t, label+" shared", want, shared, hourUp)
+	fleet, _ := readRollups(t, s, fleetRows)
+	compareModels(t, label+" fleet", want.fleet(), fleet, anyKey)
 }
 
 // TestRollupFailures: where a disk is full or a rename fails there is no
@@ -178,7 +178,7 @@ func TestRollupOfDamaged(t *testing.T) {
 		}
 		s := open(t, cut)
 		settle(t, s)
-		own, _ := readRollups(t, s, false)
+		own, _ := readRollups(t, s, ownRows)
 		services := map[string]uint32{}
 		for key, c := range own {
 			if !hourUp(key) {

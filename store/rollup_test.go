@@ -177,17 +177,23 @@ func decideHolds(list []*rolledProfile) {
 	}
 }
 
-// readRollups adds up the rows of rollups: of the services' own parts, or of
-// shared ones. It checks that rows agree with their samples. twice lists keys
-// that several rows of one block have.
-func readRollups(t *testing.T, s *store.Store, shared bool) (m rollupModel, twice []string) {
+// Which rows readRollups reads.
+const (
+	ownRows   = "own"   // of the services' parts
+	fleetRows = "fleet" // tables of functions of all services together
+)
+
+// readRollups adds up the rows of rollups, those of the fleet without paths. It
+// checks that rows agree with their samples. twice lists keys that several rows
+// of one block have.
+func readRollups(t *testing.T, s *store.Store, which string) (m rollupModel, twice []string) {
 	t.Helper()
 	ctx := context.Background()
 	v := store.RollupView(t, s)
 	defer v.Close()
 	m = rollupModel{}
 	for _, p := range v.Parts {
-		if (p.Service == "") != shared {
+		if (p.Service == "") == (which == ownRows) {
 			continue
 		}
 		seen := map[string]bool{}
@@ -196,8 +202,11 @@ func readRollups(t *testing.T, s *store.Store, shared bool) (m rollupModel, twic
 			t.Fatal(err)
 		}
 		for i, sec := range p.Sections() {
-			if store.DigestSection(p, i) || sec.Table {
+			if store.DigestSection(p, i) {
 				continue
+			}
+			if sec.Fleet != (which == fleetRows) {
+				t.Fatalf("in the part of service %q: fleet %v", p.Service, sec.Fleet)
 			}
 			rows, err := p.Rows(ctx, i)
 			if err != nil {
@@ -223,14 +232,15 @@ func readRollups(t *testing.T, s *store.Store, shared bool) (m rollupModel, twic
 					twice = append(twice, key)
 				}
 				seen[key] = true
-				addRow(t, m.cell(key, len(names)), p, tree, i, r, rows)
+				addRow(t, m.cell(key, len(names)), p, tree, i, r, rows, sec.Fleet)
 			}
 		}
 	}
 	return m, twice
 }
 
-// compareTables compares tables of functions with the paths of the model.
+// compareTables compares tables of functions of the fleet with the paths of the
+// model.
 func compareTables(t *testing.T, label string, s *store.Store, want rollupModel) {
 	t.Helper()
 	ctx := context.Background()
@@ -246,19 +256,17 @@ func compareTables(t *testing.T, label string, s *store.Store, want rollupModel)
 	}
 	wanted, got := map[string]map[string]*cost{}, map[string]map[string]*cost{}
 	for key, c := range want {
-		if !hourUp(key) {
-			continue
-		}
+		fleet := "|||" + strings.Join(strings.Split(key, "|")[3:], "|")
 		for path, vals := range c.Values {
 			frames := strings.Split(path, ";")
 			leaf := frames[len(frames)-1]
 			slices.Sort(frames)
 			distinct := slices.Compact(frames)
 			for i, v := range vals {
-				at(wanted, key, leaf, len(vals)).Self[i] += v
+				at(wanted, fleet, leaf, len(vals)).Self[i] += v
 				for _, f := range distinct {
 					if f != "" {
-						at(wanted, key, f, len(vals)).Cum[i] += v
+						at(wanted, fleet, f, len(vals)).Cum[i] += v
 					}
 				}
 			}
@@ -272,7 +280,7 @@ func compareTables(t *testing.T, label string, s *store.Store, want rollupModel)
 			t.Fatal(err)
 		}
 		for i, sec := range p.Sections() {
-			if !sec.Table {
+			if !sec.Fleet {
 				continue
 			}
 			rows, err := p.Rows(ctx, i)
@@ -324,7 +332,7 @@ func compareTables(t *testing.T, label string, s *store.Store, want rollupModel)
 			}
 		}
 	}
-	if d := cmp.Diff(wanted, got); d != "" || len(got) == 0 {
+	if d := cmp.Diff(wanted, got); d != "" {
 		t.Fatalf("%s: tables (-want +got)\n%.3000s", label, d)
 	}
 }
@@ -339,7 +347,7 @@ func sampleTypeName(t inquest.Type) string {
 	return t.Name
 }
 
-func addRow(t *testing.T, c *cellModel, p *store.Part, tree *store.FuncTree, section, r int, rows *store.Rows) {
+func addRow(t *testing.T, c *cellModel, p *store.Part, tree *store.FuncTree, section, r int, rows *store.Rows, table bool) {
 	t.Helper()
 	c.Profiles += rows.Profiles[r]
 	c.Observed += rows.Observed[r]
@@ -357,6 +365,12 @@ func addRow(t *testing.T, c *cellModel, p *store.Part, tree *store.FuncTree, sec
 	only := make([]bool, len(rows.Start))
 	only[r] = true
 	cols := len(rows.Totals)
+	if table {
+		cols = 0
+		for col := 0; col < len(rows.Totals); col += 2 { // the others are what calls cost
+			c.Totals[col/2] += rows.Totals[col][r]
+		}
+	}
 	paths := make([]string, len(tree.Parent))
 	for col := range cols {
 		res, err := p.Self(context.Background(), store.SelfQuery{Section: section, Column: col, Rows: only})
@@ -467,12 +481,35 @@ func (f *oddFleet) append(s *store.Store) *rolledProfile {
 
 func anyKey(string) bool { return true }
 
-// hourUp takes the cells that shared parts have.
+// fleet is the model of rows of all services together.
+func (m rollupModel) fleet() rollupModel {
+	out := rollupModel{}
+	for key, c := range m {
+		fields := strings.Split(key, "|")
+		sum := out.cell(strings.Join(append([]string{"", "", ""}, fields[3:]...), "|"), len(c.Totals))
+		sum.Values = nil
+		for i, v := range c.Totals {
+			sum.Totals[i] += v
+		}
+		sum.Profiles += c.Profiles
+		sum.Observed += c.Observed
+		sum.Hold += c.Hold
+		sum.Samples += c.Samples
+		sum.Truncated += c.Truncated
+		sum.Flagged = sum.Flagged || c.Flagged
+		for p := range c.Processes {
+			sum.Processes[store.FleetProcess(fields[0], p)] = true
+		}
+	}
+	return out
+}
+
+// hourUp takes the cells of hours and days.
 func hourUp(key string) bool { return !strings.Contains(key, "|5m|") }
 
 // TestRollups compares rollups of all sorts of profiles with what pprof makes
 // of the same bodies: every cell, every path and column, before and after
-// merging, in the services' own parts and in shared ones.
+// merging, in the services' own parts and in tables of the fleet.
 func TestRollups(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
@@ -526,14 +563,14 @@ func testRollups(t *testing.T, seed uint64, whole bool, change ...func(*store.Op
 			t.Fatalf("%d blocks are not rolled up", unrolled)
 		}
 		label := fmt.Sprint("phase ", phase)
-		own, twice := readRollups(t, s, false)
+		own, twice := readRollups(t, s, ownRows)
 		if len(twice) > 0 && whole {
 			t.Errorf("%s: a block has rows twice: %v", label, twice)
 		}
 		compareModels(t, label, want, own, anyKey)
-		shared, _ := readRollups(t, s, true)
-		compareModels(t, label+" shared", want, shared, hourUp)
 		compareTables(t, label, s, want)
+		fleet, _ := readRollups(t, s, fleetRows)
+		compareModels(t, label+" fleet", want.fleet(), fleet, anyKey)
 		all = append(all, batch...)
 		if phase == 0 && whole {
 			compareDigests(t, label, s, all, 0)
@@ -542,7 +579,7 @@ func testRollups(t *testing.T, seed uint64, whole bool, change ...func(*store.Op
 	if err := store.DropRollups(ctx, s, [4]bool{true, true, true, true}); err != nil {
 		t.Fatal(err)
 	}
-	own, twice := readRollups(t, s, false)
+	own, twice := readRollups(t, s, ownRows)
 	if len(twice) > 0 && whole {
 		t.Errorf("merged: rows twice: %v", twice)
 	}
@@ -552,16 +589,13 @@ func testRollups(t *testing.T, seed uint64, whole bool, change ...func(*store.Op
 	} else if len(twice) == 0 {
 		t.Error("memory was enough for all cells")
 	}
-	shared, twice := readRollups(t, s, true)
-	if len(twice) > 0 && whole {
-		t.Errorf("merged: shared rows twice: %v", twice)
-	}
-	compareModels(t, "merged shared", want, shared, hourUp)
 	compareTables(t, "merged", s, want)
+	fleet, _ := readRollups(t, s, fleetRows)
+	compareModels(t, "merged fleet", want.fleet(), fleet, anyKey)
 	if err := store.DropRollups(ctx, s, [4]bool{false, false, true, true}); err != nil {
 		t.Fatal(err)
 	}
-	own, _ = readRollups(t, s, false)
+	own, _ = readRollups(t, s, ownRows)
 	compareModels(t, "without 5 minutes", want, own, hourUp)
 	if q := s.Stats().Quarantined; len(q) > 0 {
 		t.Error(q)

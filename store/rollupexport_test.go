@@ -166,7 +166,7 @@ func RollupSizes(tb testing.TB, s *Store) map[string]int64 {
 	for _, p := range v.Parts {
 		where := "own "
 		if p.Service == "" {
-			where = "shared "
+			where = "fleet "
 		}
 		if err := p.load(loadedCore); err != nil {
 			tb.Fatal(err)

@@ -230,7 +230,7 @@ func (v *survivor) checkTotals(when string) {
 	v.t.Helper()
 	raw := totals(v.t, v.s, store.Selection{})
 	for name, sel := range map[string]store.Selection{
-		"rollups": {Rollups: true}, "shared": {Rollups: true, Shared: true}, "5 minutes": {Rollups: true, Step: 5 * time.Minute},
+		"rollups": {Rollups: true}, "fleet": {Rollups: true, Fleet: true}, "5 minutes": {Rollups: true, Step: 5 * time.Minute},
 		"hours": {Rollups: true, Step: time.Hour}, "digests": {Rollups: true, PerProcess: true},
 	} {
 		got := totals(v.t, v.s, sel)

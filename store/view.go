@@ -44,13 +44,10 @@ type Selection struct {
 	// Step, with Rollups, is a length at whose multiples since the epoch the
 	// answer is cut, so that coarser steps cannot be used. 0: it is not cut.
 	Step time.Duration
-	// Shared, with Rollups, lets parts of several services stand for parts of
-	// one: cheaper where most services are wanted. Their rows are of any service.
-	Shared bool
-	// Tables, with Rollups, lets tables of functions of several services stand for
-	// rows of one, see Section.Table: cheaper than Shared where stacks are not
-	// wanted.
-	Tables bool
+	// Fleet, with Rollups, lets tables of functions of all services together, see
+	// Section.Fleet, stand for rows of the services: far cheaper where neither
+	// labels nor stacks are wanted.
+	Fleet bool
 	// PerProcess, with Rollups, wants rows of rollups that tell processes and
 	// instances apart: those of function digests, of which there are labels and
 	// times but no call trees.
@@ -279,7 +276,7 @@ func (sel *Selection) wantsLevel(level uint8) bool {
 // wantsPart says whether a part's services are wanted.
 func (sel *Selection) wantsPart(b viewBlock, pi *partInfo) bool {
 	if b.info.level == levelRollup && pi.service == "" {
-		return (sel.Shared || sel.Tables) && !sel.Digests
+		return sel.Fleet && !sel.Digests
 	}
 	return sel.Services.wants(pi.service)
 }
@@ -308,7 +305,7 @@ func (p *plan) of(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []
 
 // chosen is where the plan reads rows of a section: profiles that are in
 // rollups too only where it has no rollup, and of two parts that hold the same
-// steps of a service only a shared one or only the service's own.
+// steps only the one of all services or only those of one each.
 func (p *plan) chosen(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection) []Span {
 	switch {
 	case sel.Digests:
@@ -321,10 +318,7 @@ func (p *plan) chosen(b viewBlock, pi *partInfo, si *sectionInfo, sel *Selection
 	case si.digest:
 		return p.spans[FiveMinutes]
 	case b.info.level == levelRollup:
-		coarse := si.resolution >= sharedFrom
-		table := sel.Tables && coarse && (si.table || tabled(si.sampleTypes))
-		shared := sel.Shared && coarse && !table
-		if si.table != table || (pi.service == "") != (table || shared) {
+		if si.fleet != (sel.Fleet && inFleet(si)) {
 			return nil
 		}
 		return p.spans[si.resolution]
@@ -341,12 +335,9 @@ func (p *plan) ofHead(h *head) func(inquest.Kind) []Span {
 	}
 }
 
-// tabled says whether there are tables of functions of a section with certain
-// columns: they have twice as many.
-func tabled(cols [][2]string) bool { return 2*len(cols) <= maxColumns }
-
-// sharedFrom is the finest resolution that parts of several services have.
-const sharedFrom = Hour
+// inFleet says whether the rows of a section are in tables of all services, or
+// are such: these have twice as many columns.
+func inFleet(s *sectionInfo) bool { return s.fleet || 2*len(s.sampleTypes) <= maxColumns }
 
 // blockPart opens a part with the sections that have rows in their spans.
 func (s *Store) blockPart(b *block, i int, pi *partInfo, spans func(*sectionInfo) []Span) (*Part, error) {

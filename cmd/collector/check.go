@@ -137,8 +137,8 @@ func spellReport(r *store.CheckReport) string {
 		count(r.Blocks, "block", "blocks"), r.Profiles, count(r.Parts, "part", "parts"), count(r.Commits, "commit", "commits"),
 		sizeText(r.Bytes), time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond), how)
 	if s := &r.Space; r.Blocks > 0 {
-		fmt.Fprintf(&b, "of blocks, profiles are %s and their dictionaries %s; rollups of 5m, 1h, 1d %s, %s, %s, function tables %s and their dictionaries %s; digests %s\n",
-			sizeText(s.Profiles), sizeText(s.Dictionaries), sizeText(s.FiveMinutes), sizeText(s.Hours), sizeText(s.Days), sizeText(s.Tables), sizeText(s.RollupNames), sizeText(s.Digests))
+		fmt.Fprintf(&b, "of blocks, profiles are %s and their dictionaries %s; rollups of 5m, 1h, 1d %s, %s, %s, of functions of the fleet %s and their dictionaries %s; digests %s\n",
+			sizeText(s.Profiles), sizeText(s.Dictionaries), sizeText(s.FiveMinutes), sizeText(s.Hours), sizeText(s.Days), sizeText(s.Fleet), sizeText(s.RollupNames), sizeText(s.Digests))
 	}
 	for i := range r.Problems {
 		spellProblem(&b, &r.Problems[i])
