@@ -435,6 +435,9 @@ func (x *hiding) visible(p *plan, spans []Span, b viewBlock, pi *partInfo, si *s
 			spans = without(spans, c.window)
 		}
 	}
+	if len(spans) == 0 {
+		return nil
+	}
 	return after(spans, x.since(pi.service, si.kind, si.resolution, waiting))
 }
 

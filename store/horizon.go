@@ -207,16 +207,27 @@ type hiding struct {
 	reach   *reach
 	now     int64
 	rollups bool // the view has rows of rollups
+	known   map[hidingKey]horizon
+}
+
+type hidingKey struct {
+	service string
+	kind    inquest.Kind
 }
 
 func (s *Store) hiding(rollups bool) *hiding {
-	return &hiding{s.reach.Load(), s.o.Now().UnixNano(), rollups}
+	return &hiding{s.reach.Load(), s.o.Now().UnixNano(), rollups, map[hidingKey]horizon{}}
 }
 
 // since is from when on rows count. Profiles that are in no rollup yet count
 // as long as a rollup would.
 func (x *hiding) since(service string, kind inquest.Kind, r Resolution, waiting bool) int64 {
-	h := x.reach.of(x.now, service, kind)
+	key := hidingKey{service, kind}
+	h, ok := x.known[key]
+	if !ok {
+		h = x.reach.of(x.now, service, kind)
+		x.known[key] = h
+	}
 	if r == Raw && waiting && x.rollups {
 		return h.earliest()
 	}

@@ -478,6 +478,7 @@ func TestMergeFaults(t *testing.T) {
 			t.Logf("%d operations", n)
 			break
 		}
+		early = 0
 		if reads {
 			// Taken for damage until the next start.
 			_ = s.Close()

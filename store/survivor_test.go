@@ -243,10 +243,23 @@ func (v *survivor) checkTotals(when string) {
 				})
 			}
 		}
+		if sel.Fleet {
+			want, got = ofFleet(want), ofFleet(got)
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			v.t.Fatalf("%s: %s (-raw +%s)\n%s", when, name, name, diff)
 		}
 	}
+}
+
+// ofFleet adds up totals of services.
+func ofFleet(m map[string]int64) map[string]int64 {
+	out := map[string]int64{}
+	for key, v := range m {
+		_, what, _ := strings.Cut(key, " ")
+		out[what] += v
+	}
+	return out
 }
 
 // totals adds up the rows of a view by service, kind and type.

@@ -523,7 +523,7 @@ func (s *Store) Services(ctx context.Context, w inquest.Window) ([]ServiceInfo, 
 				for j := range pi.sections {
 					si := &pi.sections[j]
 					// Of rollups the finest: those that are coarser touch more.
-					if si.digest || si.resolution > FiveMinutes {
+					if si.digest || si.fleet || si.resolution > FiveMinutes {
 						continue
 					}
 					if touch(p.hide.visible(p, []Span{p.whole}, b, pi, si), si.from, si.until) {
