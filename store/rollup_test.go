@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -506,6 +507,48 @@ func (m rollupModel) fleet() rollupModel {
 
 // hourUp takes the cells of hours and days.
 func hourUp(key string) bool { return !strings.Contains(key, "|5m|") }
+
+// TestFleetDamaged: where tables of the fleet cannot be read the services' own
+// rows take their place.
+func TestFleetDamaged(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir())
+	f := newOddFleet(t, 1, 3*time.Hour)
+	for range 60 {
+		f.append(s)
+	}
+	if err := errors.Join(s.Flush(ctx), s.Settle(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	sum := func() (out map[string]int64, fleet int) {
+		v, err := s.View(ctx, store.Selection{Rollups: true, Fleet: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		for _, p := range v.Parts {
+			if p.Service == "" {
+				fleet++
+			}
+		}
+		out = map[string]int64{}
+		if err := addTotals(ctx, v, out); err != nil {
+			t.Fatal(err)
+		}
+		return ofFleet(out), fleet
+	}
+	want, fleet := sum()
+	if fleet == 0 || len(want) == 0 {
+		t.Fatal(fleet, want)
+	}
+	if n := store.DamageFleet(t, s); n == 0 {
+		t.Fatal("there are no tables of the fleet")
+	}
+	got, _ := sum()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
 
 // TestRollups compares rollups of all sorts of profiles with what pprof makes
 // of the same bodies: every cell, every path and column, before and after

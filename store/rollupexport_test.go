@@ -200,3 +200,20 @@ func RollupDue(s *Store) int {
 	releaseAll(batch)
 	return len(batch)
 }
+
+// DamageFleet has the tables of the fleet of all rollups taken for damaged, and
+// says how many parts these are.
+func DamageFleet(tb testing.TB, s *Store) (n int) {
+	tb.Helper()
+	v := RollupView(tb, s)
+	defer v.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range v.Parts {
+		if p.Service == "" {
+			s.damaged[damageKey(p.block, p.index)] = "by the test"
+			n++
+		}
+	}
+	return n
+}

@@ -235,6 +235,11 @@ func (v *View) addBlock(ctx context.Context, s *Store, b viewBlock, p *plan, sel
 		v.Damaged = append(v.Damaged, b.info.id+": "+s.quarantine(b.block, wholeBlock, "", err).Error())
 		return nil
 	}
+	if sel.Fleet && !s.hasFleet(b.block, list) {
+		own := *sel
+		own.Fleet = false
+		sel = &own
+	}
 	first, last := 0, len(list.parts)
 	if names := sel.Services.Names; len(names) == 1 {
 		first, _ = slices.BinarySearchFunc(list.parts, names[0], func(p partInfo, name string) int { return strings.Compare(p.service, name) })
@@ -263,6 +268,22 @@ func (v *View) addBlock(ctx context.Context, s *Store, b viewBlock, p *plan, sel
 		}
 	}
 	return nil
+}
+
+// hasFleet says whether a block has tables of the fleet, all of which can be
+// read.
+func (s *Store) hasFleet(b *block, list *blockListing) bool {
+	has := false
+	for i := range list.parts { // they come first
+		if list.parts[i].service != "" {
+			break
+		}
+		if s.isDamaged(b, i) {
+			return false
+		}
+		has = has || slices.ContainsFunc(list.parts[i].sections, func(si sectionInfo) bool { return si.fleet })
+	}
+	return has
 }
 
 // wantsLevel says whether blocks of a level may have what is wanted.
