@@ -31,7 +31,7 @@ func (s *selection) storeSelection(r Request, n need) (store.Selection, error) {
 	}
 	lost := s.lost(r, n)
 	if lost == "" {
-		want.Rollups, want.Step, want.Fleet = true, n.step, n.tables && len(s.sel) == 0
+		want.Rollups, want.Step, want.Fleet = true, n.step, n.tables && len(s.sel) == 0 && store.InFleet(inquest.KindOfType(r.Type), r.Type)
 		return want, nil
 	}
 	from := st.KnownFrom(want.Services, store.Raw)

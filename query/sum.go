@@ -59,7 +59,7 @@ func (u *unit) flags(at []int32) []bool {
 // self adds up the column of a subset per node of the part's tree. weights, if
 // not nil, is per picked row.
 func (s *selection) self(ctx context.Context, u *unit, sub subset, weights []float64) (store.SelfResult, error) {
-	q := store.SelfQuery{Section: u.section, Column: u.column, Rows: u.flags(sub.at)}
+	q := store.SelfQuery{Section: u.section, Column: u.column, Rows: u.flags(sub.at), Cum: u.sec.Fleet}
 	if weights != nil {
 		q.Weights = make([]float64, len(u.rows.Start))
 		for _, i := range sub.at {
@@ -79,40 +79,53 @@ func (s *selection) self(ctx context.Context, u *unit, sub subset, weights []flo
 // partNodes adds up the weighed values of units of one part per node of its
 // tree, which is returned too.
 func (s *selection) partNodes(ctx context.Context, units []*unit) (f *store.FuncTree, self []int64, err error) {
+	f, self, _, err = s.partTable(ctx, units)
+	return f, self, err
+}
+
+// partTable is partNodes with, of a table of the fleet, what calls cost too.
+func (s *selection) partTable(ctx context.Context, units []*unit) (f *store.FuncTree, self, cum []int64, err error) {
 	if f, err = units[0].part.FuncTree(ctx); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for _, u := range units {
 		if err := ctx.Err(); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		vs, err := s.nodes(ctx, u)
+		vs, cs, err := s.nodes(ctx, u)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		self = added(self, vs)
+		self, cum = added(self, vs), added(cum, cs)
 	}
-	return f, self, nil
+	return f, self, cum, nil
 }
 
 // nodes returns the weighed values of a unit per node of its part's tree, as
-// integers of 10^-dec units.
-func (s *selection) nodes(ctx context.Context, u *unit) ([]int64, error) {
-	var exact []int64
-	var weighed []float64
+// integers of 10^-dec units, and those of what calls cost where there are any.
+func (s *selection) nodes(ctx context.Context, u *unit) (self, cum []int64, err error) {
+	var exact, cumExact []int64
+	var weighed, cumWeighed []float64
 	for _, sub := range u.split(u.all()) {
 		res, err := s.self(ctx, u, sub, u.weights)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		exact, weighed = added(exact, res.Int), added(weighed, res.Float)
+		cumExact, cumWeighed = added(cumExact, res.CumInt), added(cumWeighed, res.CumFloat)
 	}
+	return s.integers(u, exact, weighed), s.integers(u, cumExact, cumWeighed), nil
+}
+
+// integers are sums over the rows of a unit, weighed already or not, as integers
+// of 10^-dec units.
+func (s *selection) integers(u *unit, exact []int64, weighed []float64) []int64 {
 	if u.weights != nil {
 		exact = make([]int64, len(weighed))
 		for i, v := range weighed {
 			exact[i] = s.fixed(v)
 		}
-		return exact, nil
+		return exact
 	}
 	if u.weight != 1 || s.dec != 0 {
 		for i, v := range exact {
@@ -121,7 +134,7 @@ func (s *selection) nodes(ctx context.Context, u *unit) ([]int64, error) {
 			}
 		}
 	}
-	return exact, nil
+	return exact
 }
 
 // added adds b to a in place; a may be nil.

@@ -32,17 +32,13 @@ type tallyRow struct {
 
 // add adds the units of a part. Parts may be added at the same time.
 func (t *tally) add(ctx context.Context, units []*unit) error {
-	f, self, err := t.s.partNodes(ctx, units)
+	f, self, cum, err := t.s.partTable(ctx, units)
 	if err != nil {
 		return err
 	}
 	group, names := t.groups(f.Names)
 	var selfs, cums []int64
 	if units[0].sec.Fleet {
-		_, cum, err := t.s.partNodes(ctx, cumUnits(units))
-		if err != nil {
-			return err
-		}
 		selfs, cums = foldTable(group, len(names), f.Name, self), foldTable(group, len(names), f.Name, cum)
 	} else {
 		selfs, cums = calltree.Fold(group, len(names), f.Name, f.Parent, self)
@@ -52,17 +48,6 @@ func (t *tally) add(ctx context.Context, units []*unit) error {
 		total += v
 	}
 	return t.s.mem.upTo(&t.held, t.sum(names, selfs, cums, total, without))
-}
-
-// cumUnits are units of tables with what calls cost as their values.
-func cumUnits(units []*unit) []*unit {
-	out := make([]*unit, len(units))
-	for i, u := range units {
-		cum := *u
-		cum.column++
-		out[i] = &cum
-	}
-	return out
 }
 
 // foldTable adds up the values of functions, which are nodes of a table, by

@@ -160,6 +160,12 @@ func askRolled(s *store.Store, scope string, sel store.Selection) (answers, erro
 		return nil, err
 	}
 	out := answers{}
+	if sel.Fleet {
+		for what, v := range ofFleet(sums) {
+			out[scope+"||"+what] = v
+		}
+		sums = nil
+	}
 	for k, v := range sums {
 		service, what, _ := strings.Cut(k, " ")
 		out[scope+"|"+service+"|"+what] = v
@@ -185,10 +191,11 @@ func askRolled(s *store.Store, scope string, sel store.Selection) (answers, erro
 	return out, nil
 }
 
-// askTrees adds up the rows that count over the function tree, by path.
+// askTrees adds up the rows that count over the function tree, by path, or of
+// the fleet by function.
 func askTrees(ctx context.Context, out answers, scope string, p *store.Part) error {
-	service := p.Service
-	if scope == "fleet" { // those of several services come and go
+	service, fleet := p.Service, scope == "fleet"
+	if fleet { // those of all services come and go
 		service = ""
 	}
 	tree, err := p.FuncTree(ctx)
@@ -197,7 +204,10 @@ func askTrees(ctx context.Context, out answers, scope string, p *store.Part) err
 	}
 	paths := make([]string, len(tree.Parent))
 	for n := 1; n < len(paths); n++ {
-		paths[n] = paths[tree.Parent[n]] + ";" + tree.Names[tree.Name[n]]
+		paths[n] = ";" + tree.Names[tree.Name[n]]
+		if !fleet {
+			paths[n] = paths[tree.Parent[n]] + paths[n]
+		}
 	}
 	for i, sec := range p.Sections() {
 		rows, err := p.Rows(ctx, i)
@@ -209,6 +219,9 @@ func askTrees(ctx context.Context, out answers, scope string, p *store.Part) err
 			counts[r] = slices.ContainsFunc(sec.Spans, func(s store.Span) bool { return s.Contains(start) })
 		}
 		for t, typ := range sec.Types {
+			if fleet && !store.InFleet(sec.Kind, typ.Name) {
+				continue
+			}
 			res, err := p.Self(ctx, store.SelfQuery{Section: i, Column: sec.Column[t], Rows: counts})
 			if err != nil {
 				return err

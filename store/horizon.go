@@ -238,7 +238,7 @@ func (x *hiding) since(service string, kind inquest.Kind, r Resolution, waiting 
 // each in the window: not where some are kept longer than others.
 func (x *hiding) mayShare(w Span) bool {
 	first, last := x.reach.bounds(x.now)
-	for r := FiveMinutes; r <= Day; r++ {
+	for r := fleetFrom; r <= Day; r++ {
 		if first[r] != last[r] && w.From < last[r] {
 			return false
 		}

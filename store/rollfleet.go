@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+
+	"github.com/goinquest/inquest"
 )
 
 // Bounds of parts with tables where there is memory for it, see
@@ -18,8 +20,8 @@ const (
 
 // fleetParts makes the parts of a rollup block that have tables of functions of
 // all services together: what each function cost itself and with all it calls,
-// exactly. Questions about functions of the fleet need no call trees then, which
-// are much larger and which services do not have in common.
+// exactly, in hours and days. Questions about functions of the fleet need no call
+// trees then, which are much larger and which services do not have in common.
 //
 // Services come in order and share one dictionary. The tables of their rows wait
 // until there are many of them, then those that begin at the same time are added
@@ -66,9 +68,10 @@ func (x *fleetParts) add(w *rollWriter, p *rollPart, s *rollSection, rows []*row
 		x.maker.use(p.dict)
 	}
 	x.follow(p.dict)
-	to := x.waiting(s)
+	take := fleetColumns(s.kind, s.sampleTypes)
+	to := x.waiting(s, take)
 	for _, r := range rows {
-		table, err := x.make(r, len(s.sampleTypes), len(p.dict.funcUp))
+		table, err := x.make(r, len(s.sampleTypes), take, len(p.dict.funcUp))
 		if err != nil {
 			return err
 		}
@@ -88,8 +91,8 @@ type waiting struct {
 }
 
 // waiting finds or adds where tables of rows of a section wait.
-func (x *fleetParts) waiting(s *rollSection) *waiting {
-	to := x.part.section(sectionInfo{kind: s.kind, sampleTypes: tableColumns(s.sampleTypes), resolution: s.resolution, fleet: true})
+func (x *fleetParts) waiting(s *rollSection, take []int) *waiting {
+	to := x.part.section(sectionInfo{kind: s.kind, sampleTypes: tableColumns(s.sampleTypes, take), resolution: s.resolution, fleet: true})
 	for i := range x.wait {
 		if x.wait[i].section == to {
 			return &x.wait[i]
@@ -99,10 +102,29 @@ func (x *fleetParts) waiting(s *rollSection) *waiting {
 	return &x.wait[len(x.wait)-1]
 }
 
-// tableColumns are the columns of tables of rows with the given columns.
-func tableColumns(cols [][2]string) [][2]string {
-	out := make([][2]string, 0, 2*len(cols))
-	for _, t := range cols {
+// fleetFrom is the finest resolution of tables of all services.
+const fleetFrom = Hour
+
+// InFleet says whether tables of all services have a type of a kind.
+func InFleet(kind inquest.Kind, name string) bool {
+	return kind != inquest.KindOther && slices.Contains(comparedTypes(kind), name)
+}
+
+// fleetColumns lists which columns of rows tables of all services have.
+func fleetColumns(kind inquest.Kind, cols [][2]string) (out []int) {
+	for i, t := range cols {
+		if InFleet(kind, inquest.TypeOf(kind, strings.TrimPrefix(t[0], heldPrefix), t[1]).Name) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// tableColumns are the columns of tables of rows, of which some are taken.
+func tableColumns(cols [][2]string, take []int) [][2]string {
+	out := make([][2]string, 0, 2*len(take))
+	for _, i := range take {
+		t := cols[i]
 		out = append(out, t, [2]string{cumPrefix + t[0], t[1]})
 	}
 	return out
@@ -127,15 +149,18 @@ func (x *fleetParts) follow(from *rollDict) {
 	}
 }
 
-// make makes the table of a row.
-func (x *fleetParts) make(r *row, cols, nodes int) (*row, error) {
+// make makes the table of a row with cols columns, of those in take.
+func (x *fleetParts) make(r *row, cols int, take []int, nodes int) (*row, error) {
 	x.samples.reset()
 	if err := x.samples.unpack(r.data, r.samples, cols, 0, nodes); err != nil {
 		return nil, err
 	}
-	x.maker.make(&x.samples, cols)
+	for i, c := range take { // ascending
+		x.samples.vals[i], x.samples.vals[c] = x.samples.vals[c], x.samples.vals[i]
+	}
+	x.maker.make(&x.samples, len(take))
 	out := *r
-	out.samples, out.totals = uint32(len(x.samples.ids)), make([]int64, 2*cols)
+	out.samples, out.totals = uint32(len(x.samples.ids)), make([]int64, 2*len(take))
 	x.order = x.order[:0]
 	for k, name := range x.samples.ids {
 		x.order = append(x.order, uint64(x.node[name])<<32|uint64(k))

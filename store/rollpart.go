@@ -41,13 +41,7 @@ func newRollLayout(kind inquest.Kind, types [][2]string) *rollLayout {
 // digestTypes chooses the types of a kind that functions are compared by: of
 // kinds with several those that say something of cost, else the last.
 func digestTypes(kind inquest.Kind, types [][2]string) (out []int) {
-	var want []string
-	switch kind {
-	case inquest.KindHeap:
-		want = []string{"alloc_space", "inuse_space"}
-	default:
-		want = []string{inquest.DefaultType(kind)}
-	}
+	want := comparedTypes(kind)
 	for i, t := range types {
 		if slices.Contains(want, inquest.TypeOf(kind, t[0], t[1]).Name) && len(out) < len(want) {
 			out = append(out, i)
@@ -57,6 +51,14 @@ func digestTypes(kind inquest.Kind, types [][2]string) (out []int) {
 		out = []int{len(types) - 1}
 	}
 	return out
+}
+
+// comparedTypes names the types that say most of what a kind costs.
+func comparedTypes(kind inquest.Kind) []string {
+	if kind == inquest.KindHeap {
+		return []string{"alloc_space", "inuse_space"}
+	}
+	return []string{inquest.DefaultType(kind)}
 }
 
 // digestColumns are the columns of the layout's digests.

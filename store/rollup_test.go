@@ -257,17 +257,17 @@ func compareTables(t *testing.T, label string, s *store.Store, want rollupModel)
 	}
 	wanted, got := map[string]map[string]*cost{}, map[string]map[string]*cost{}
 	for key, c := range want {
-		fleet := "|||" + strings.Join(strings.Split(key, "|")[3:], "|")
+		fleet, columns := fleetKey(key)
 		for path, vals := range c.Values {
 			frames := strings.Split(path, ";")
 			leaf := frames[len(frames)-1]
 			slices.Sort(frames)
 			distinct := slices.Compact(frames)
-			for i, v := range vals {
-				at(wanted, fleet, leaf, len(vals)).Self[i] += v
+			for i, col := range columns {
+				at(wanted, fleet, leaf, len(columns)).Self[i] += vals[col]
 				for _, f := range distinct {
 					if f != "" {
-						at(wanted, fleet, f, len(vals)).Cum[i] += v
+						at(wanted, fleet, f, len(columns)).Cum[i] += vals[col]
 					}
 				}
 			}
@@ -482,15 +482,36 @@ func (f *oddFleet) append(s *store.Store) *rolledProfile {
 
 func anyKey(string) bool { return true }
 
+// fleetKey is the cell of all services that a cell is in, and which of its
+// columns that has; none if it is in none.
+func fleetKey(key string) (fleet string, columns []int) {
+	fields := strings.Split(key, "|")
+	kind, list, _ := strings.Cut(strings.TrimSuffix(fields[3], "]"), "[")
+	var names []string
+	for i, name := range strings.Fields(list) {
+		typ := strings.TrimPrefix(name, "held:")
+		if typ == "delay" {
+			typ = kind + "_delay"
+		}
+		if store.InFleet(inquest.Kind(kind), typ) && hourUp(key) {
+			names, columns = append(names, name), append(columns, i)
+		}
+	}
+	return strings.Join([]string{"", "", "", fmt.Sprint(kind, names), fields[4], fields[5]}, "|"), columns
+}
+
 // fleet is the model of rows of all services together.
 func (m rollupModel) fleet() rollupModel {
 	out := rollupModel{}
 	for key, c := range m {
-		fields := strings.Split(key, "|")
-		sum := out.cell(strings.Join(append([]string{"", "", ""}, fields[3:]...), "|"), len(c.Totals))
+		to, columns := fleetKey(key)
+		if columns == nil {
+			continue
+		}
+		sum := out.cell(to, len(columns))
 		sum.Values = nil
-		for i, v := range c.Totals {
-			sum.Totals[i] += v
+		for i, col := range columns {
+			sum.Totals[i] += c.Totals[col]
 		}
 		sum.Profiles += c.Profiles
 		sum.Observed += c.Observed
@@ -498,8 +519,9 @@ func (m rollupModel) fleet() rollupModel {
 		sum.Samples += c.Samples
 		sum.Truncated += c.Truncated
 		sum.Flagged = sum.Flagged || c.Flagged
+		service, _, _ := strings.Cut(key, "|")
 		for p := range c.Processes {
-			sum.Processes[store.FleetProcess(fields[0], p)] = true
+			sum.Processes[store.FleetProcess(service, p)] = true
 		}
 	}
 	return out

@@ -13,6 +13,9 @@ type SelfQuery struct {
 	// Keep, if not nil, is asked once per distinct set of sample labels whether
 	// samples with it count. The slice is valid during the call.
 	Keep func(labels []SampleLabel) bool
+	// Cum, of a section of the fleet, wants what calls cost as well, see
+	// Section.Fleet.
+	Cum bool
 }
 
 // SampleLabel is one label of a sample: text if Str is not empty, else a
@@ -28,6 +31,9 @@ type SelfResult struct {
 	Int     []int64   // exact sums; when Weights == nil
 	Float   []float64 // sums of value × weight; when Weights != nil
 	Samples int64     // samples that were added up
+
+	CumInt   []int64 // the same of what calls cost
+	CumFloat []float64
 }
 
 // scratch is memory that reading a part uses again and again.
@@ -67,13 +73,28 @@ func (p *Part) Self(ctx context.Context, q SelfQuery) (SelfResult, error) {
 		return SelfResult{}, err
 	}
 	a := newSelfSum(p, &q)
+	var cum *selfSum
+	if q.Cum {
+		if !sec.info.Fleet || q.Column%2 != 0 {
+			return SelfResult{}, fmt.Errorf("column %d has none of what calls cost", q.Column)
+		}
+		p.scratch.ints, p.scratch.floats, p.scratch.counts = nil, nil, nil // a keeps them
+		next := q
+		next.Column++
+		cum = newSelfSum(p, &next)
+	}
 	at := 0
 	for _, g := range sec.groups {
 		if err := ctx.Err(); err != nil {
 			return SelfResult{}, err
 		}
 		if a.choose(q.Rows, q.Weights, at, g.rows) {
-			if err := a.group(g); err != nil {
+			err := a.group(g)
+			if err == nil && cum != nil {
+				cum.rows, cum.weights = a.rows, a.weights
+				err = cum.values(g)
+			}
+			if err != nil {
 				return SelfResult{}, p.damaged(err)
 			}
 		}
@@ -87,7 +108,12 @@ func (p *Part) Self(ctx context.Context, q SelfQuery) (SelfResult, error) {
 		}
 		at++
 	}
-	return a.result(), nil
+	out := a.result()
+	if cum != nil {
+		c := cum.result()
+		out.CumInt, out.CumFloat = c.Int, c.Float
+	}
+	return out, nil
 }
 
 // selfSum adds up by series; series become nodes at the end.
@@ -151,11 +177,15 @@ func (a *selfSum) group(g *group) error {
 	if err != nil {
 		return err
 	}
-	s := &a.sc.shape
-	if err := s.read(raw, g.rows, len(a.p.tables.series)); err != nil {
+	if err := a.sc.shape.read(raw, g.rows, len(a.p.tables.series)); err != nil {
 		return err
 	}
-	vals, err := a.sc.column.read(func(id uint8) ([]byte, error) { return a.p.groupStream(g, id) }, s, a.q.Column)
+	return a.values(g)
+}
+
+// values adds the values of a group whose shape has been read.
+func (a *selfSum) values(g *group) error {
+	vals, err := a.sc.column.read(func(id uint8) ([]byte, error) { return a.p.groupStream(g, id) }, &a.sc.shape, a.q.Column)
 	if err != nil {
 		return err
 	}

@@ -252,12 +252,14 @@ func (v *survivor) checkTotals(when string) {
 	}
 }
 
-// ofFleet adds up totals of services.
+// ofFleet adds up totals of services, of what tables of the fleet have.
 func ofFleet(m map[string]int64) map[string]int64 {
 	out := map[string]int64{}
 	for key, v := range m {
 		_, what, _ := strings.Cut(key, " ")
-		out[what] += v
+		if kind, typ, _ := strings.Cut(what, " "); typ == "profiles" || store.InFleet(inquest.Kind(kind), typ) {
+			out[what] += v
+		}
 	}
 	return out
 }

@@ -45,8 +45,9 @@ type Selection struct {
 	// answer is cut, so that coarser steps cannot be used. 0: it is not cut.
 	Step time.Duration
 	// Fleet, with Rollups, lets tables of functions of all services together, see
-	// Section.Fleet, stand for rows of the services: far cheaper where neither
-	// labels nor stacks are wanted.
+	// Section.Fleet, stand for rows of hours and days of the services: far cheaper
+	// where neither labels nor stacks are wanted. They have the types that InFleet
+	// names; there are no others of these kinds in the view then.
 	Fleet bool
 	// PerProcess, with Rollups, wants rows of rollups that tell processes and
 	// instances apart: those of function digests, of which there are labels and
@@ -356,9 +357,11 @@ func (p *plan) ofHead(h *head) func(inquest.Kind) []Span {
 	}
 }
 
-// inFleet says whether the rows of a section are in tables of all services, or
-// are such: these have twice as many columns.
-func inFleet(s *sectionInfo) bool { return s.fleet || 2*len(s.sampleTypes) <= maxColumns }
+// inFleet says whether rows of a section are in tables of all services, or are
+// such.
+func inFleet(s *sectionInfo) bool {
+	return s.fleet || s.resolution >= fleetFrom && len(fleetColumns(s.kind, s.sampleTypes)) > 0
+}
 
 // blockPart opens a part with the sections that have rows in their spans.
 func (s *Store) blockPart(b *block, i int, pi *partInfo, spans func(*sectionInfo) []Span) (*Part, error) {
