@@ -283,7 +283,9 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	if n := s.Levels(); len(acked) < 50 || n[1] == 0 || n[2] == 0 {
+	// With the race detector the keeper does not get to merging: there are always
+	// new blocks to be rolled up.
+	if n := s.Levels(); len(acked) < 50 || n[2] == 0 || n[1] == 0 && !testing.Short() {
 		t.Errorf("%d profiles were written, blocks by level %v: too few to prove anything", len(acked), n)
 	}
 }

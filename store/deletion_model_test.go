@@ -238,7 +238,11 @@ func (x *keptModel) checkSums(sel store.Selection) {
 			}
 			for r, start := range rows.Start {
 				for _, s := range sec.Spans {
-					if s.Contains(start) {
+					switch {
+					case !s.Contains(start):
+					case sec.Fleet: // it has the time instead, of 10 ms each
+						got += rows.Totals[0][r] / 10_000_000
+					default:
 						got += rows.Totals[0][r]
 					}
 				}

@@ -208,7 +208,7 @@ func TestMergeKeeps(t *testing.T) {
 	t.Parallel()
 	seeds := 6
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -591,6 +591,9 @@ func TestRollupMemory(t *testing.T) {
 	t.Parallel()
 	for _, bytes := range []int64{1, 10_000, 100_000} {
 		for seed := range uint64(3) {
+			if testing.Short() && seed != 1 {
+				continue
+			}
 			t.Run(fmt.Sprint(bytes, " bytes, ", seed), func(t *testing.T) {
 				t.Parallel()
 				testRollups(t, seed, false, store.WithRollMemory(bytes))
