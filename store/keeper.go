@@ -120,19 +120,31 @@ func (s *Store) settled() bool {
 	}
 }
 
+// keeperSteps is how many steps of a job come before the next one's turn: one
+// that never ends, as new blocks keep coming, does not keep the others from
+// theirs.
+const keeperSteps = 8
+
 // work does all there is to do.
 func (k *keeper) work(ctx context.Context) {
 	var errs []error
 	k.mu.Lock()
 	k.served, k.waits = k.waits, nil
 	k.mu.Unlock()
-	for _, j := range k.jobs {
-		if time.Now().Before(j.rests) && !k.hurried() {
-			continue
-		}
-		if err := k.do(ctx, j); err != nil && ctx.Err() == nil {
-			k.s.o.Logger.Warn("background job put off", "job", j.name, inquest.LogErr, err)
-			errs = append(errs, fmt.Errorf("%s: %w", j.name, err))
+	putOff := map[*job]bool{}
+	for more := true; more && ctx.Err() == nil; {
+		more = false
+		for _, j := range k.jobs {
+			if putOff[j] || time.Now().Before(j.rests) && !k.hurried() {
+				continue
+			}
+			left, err := k.do(ctx, j)
+			if err != nil && ctx.Err() == nil {
+				k.s.o.Logger.Warn("background job put off", "job", j.name, inquest.LogErr, err)
+				errs = append(errs, fmt.Errorf("%s: %w", j.name, err))
+				putOff[j] = true
+			}
+			more = more || left
 		}
 	}
 	if ctx.Err() == nil {
@@ -140,18 +152,19 @@ func (k *keeper) work(ctx context.Context) {
 	}
 }
 
-// do does a job, step after step.
-func (k *keeper) do(ctx context.Context, j *job) error {
+// do does a job, step after step, and says whether there may be more of them.
+func (k *keeper) do(ctx context.Context, j *job) (more bool, err error) {
 	k.resumed = time.Now()
-	for {
+	for range keeperSteps {
 		did, err := k.step(ctx, j)
 		if err != nil || !did {
-			return err
+			return false, err
 		}
 		if err := k.pace(ctx, 0); err != nil {
-			return err
+			return false, err
 		}
 	}
+	return true, nil
 }
 
 // step does a step of a job. A panic ends that job for a while and nothing
