@@ -31,7 +31,7 @@ func (s *selection) storeSelection(r Request, n need) (store.Selection, error) {
 	}
 	lost := s.lost(r, n)
 	if lost == "" {
-		want.Rollups, want.Step, want.Fleet = true, n.step, n.tables && len(s.sel) == 0 && store.InFleet(inquest.KindOfType(r.Type), r.Type)
+		want.Rollups, want.Step, want.Fleet = true, n.step, fleetAnswers(r, n) && len(s.sel) == 0
 		return want, nil
 	}
 	from := st.KnownFrom(want.Services, store.Raw)
@@ -40,6 +40,12 @@ func (s *selection) storeSelection(r Request, n need) (store.Selection, error) {
 	}
 	return want, inquest.Errorf(inquest.ErrInvalid, "%s known from %s on, as single profiles before that are not kept any more: begin there or later, or ask for less",
 		lost, from.Format(time.RFC3339))
+}
+
+// fleetAnswers says whether tables of the whole fleet do, if no service is chosen:
+// not for rates, which are scaled service by service.
+func fleetAnswers(r Request, n need) bool {
+	return n.tables && !r.Rate && store.InFleet(inquest.KindOfType(r.Type), r.Type)
 }
 
 // lost names what of a request rollups cannot answer; "" if they can.

@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -61,6 +62,42 @@ func TestRollupsAnswerAsProfilesDo(t *testing.T) {
 
 // rollupDays is the time the random fleet lives.
 const rollupDays = 3
+
+// TestFleetRate: rates are scaled service by service, which rows of all services
+// together cannot be. One service is observed all of the time, one a sixth of it.
+func TestFleetRate(t *testing.T) {
+	f := newRollupFleet(t)
+	for i := range 3 * 60 {
+		for service, seconds := range map[string]float64{"a": 60, "b": 10} {
+			start := float64(i * 60)
+			f.put(body(t, cpuTypes, stack{frames: "main;" + service, values: []int64{1, 10_000_000}}),
+				inquest.ProfileMeta{Kind: inquest.KindCPU, Start: at(start), End: at(start + seconds), Hold: time.Minute},
+				map[string]string{"service": service, "instance": "i", "zone": "x"})
+		}
+	}
+	ctx := context.Background()
+	if err := errors.Join(f.store.Flush(ctx), f.store.Settle(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	for _, rate := range []bool{false, true} {
+		r := query.Request{Type: "cpu", Rate: rate, Window: inquest.Window{From: at(0), Until: at(3 * 3600)}}
+		rolled, err := f.engine.Top(ctx, r, query.ByFunction, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Query = "{" + unkept + "}"
+		raw, err := f.engine.Top(ctx, r, query.ByFunction, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rolled.Coverage.Resolution != "1h" || raw.Coverage.Resolution != "raw" || len(raw.Rows) != 3 {
+			t.Fatalf("rate %v: from %s and %s: %+v", rate, rolled.Coverage.Resolution, raw.Coverage.Resolution, raw.Rows)
+		}
+		if d := cmp.Diff(raw.Rows, rolled.Rows); d != "" {
+			t.Errorf("rate %v (-raw +rolled)\n%s", rate, d)
+		}
+	}
+}
 
 func newRollupFleet(t testing.TB) *fleet {
 	t.Helper()

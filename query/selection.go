@@ -48,15 +48,14 @@ type unit struct {
 	typ     int // index of the type asked for in sec.Types; -1 if the request named none
 	column  int // with its values; -1 too
 	rows    *store.Rows
-	sets    []setMatch            // per label set of rows, or of found
-	found   []inquest.Labels      // instead of rows, where only the labels matter
-	last    int64                 // then: the last start, unix ns
-	proc    []uint32              // per process of rows: number in the selection; nil where rows are of several services
-	procs   map[processKey]uint32 // then: the numbers of all processes
-	picked  []int32               // selected rows, ascending
-	focus   *focused              // nil: the request is about no function in particular
-	hold    []int64               // per picked row: ns it stands for; made by holds
-	kept    []int64               // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
+	sets    []setMatch       // per label set of rows, or of found
+	found   []inquest.Labels // instead of rows, where only the labels matter
+	last    int64            // then: the last start, unix ns
+	proc    []uint32         // per process of rows: number in the selection
+	picked  []int32          // selected rows, ascending
+	focus   *focused         // nil: the request is about no function in particular
+	hold    []int64          // per picked row: ns it stands for; made by holds
+	kept    []int64          // per row: total of the samples that count; nil: rows.Totals; made by keepTotals
 	// What a value of the picked rows is multiplied by: weight, or per row of
 	// picked if weights is not nil. Made by weigh.
 	weight  float64
@@ -364,15 +363,6 @@ func (u *unit) number(procs map[processKey]uint32) {
 		}
 		return n
 	}
-	if u.part.Service == "" && !u.sec.Fleet { // processes of different services may have one name
-		u.procs = procs
-		for _, row := range u.picked {
-			for _, p := range u.processes(row) {
-				number(u.service(row), u.rows.Processes[p])
-			}
-		}
-		return
-	}
 	u.proc = make([]uint32, len(u.rows.Processes))
 	known := make([]bool, len(u.proc))
 	for _, row := range u.picked {
@@ -386,14 +376,6 @@ func (u *unit) number(procs map[processKey]uint32) {
 			}
 		}
 	}
-}
-
-// processNumber is the number of a process of a row in the selection.
-func (u *unit) processNumber(row int32, process uint32) uint32 {
-	if u.proc != nil {
-		return u.proc[process]
-	}
-	return u.procs[processKey{u.service(row), u.rows.Processes[process]}]
 }
 
 // each calls f for every unit, a bounded number at a time; units of one part
@@ -460,7 +442,7 @@ func (s *selection) coverage() Coverage {
 		coarsest = max(coarsest, u.sec.Resolution)
 		for i, row := range u.picked {
 			for _, p := range u.processes(row) {
-				if n := u.processNumber(row, p); !seen[n] {
+				if n := u.proc[p]; !seen[n] {
 					seen[n] = true
 					c.Processes++
 				}

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,16 +38,16 @@ func settleStore(ctx context.Context, data, cpu string) error {
 	return errors.Join(s.Settle(ctx), s.Close())
 }
 
-// weighStore writes what the blocks hold as JSON.
-func weighStore(ctx context.Context, data string, w io.Writer) error {
+// weighStore says what the blocks hold.
+func weighStore(ctx context.Context, data string) (store.CheckSpace, error) {
 	r, err := store.Check(ctx, store.CheckOptions{Dir: filepath.Join(data, "store")})
 	if err != nil {
-		return err
+		return store.CheckSpace{}, err
 	}
 	if !r.Whole() {
-		return fmt.Errorf("the store is damaged: %+v", r.Problems)
+		return store.CheckSpace{}, fmt.Errorf("the store is damaged: %+v", r.Problems)
 	}
-	return json.NewEncoder(w).Encode(r.Space)
+	return r.Space, nil
 }
 
 // settle has the blocks of the stopped collector merged and rolled up, by a
@@ -58,7 +55,8 @@ func weighStore(ctx context.Context, data string, w io.Writer) error {
 func (b *bench) settle(ctx context.Context) error {
 	b.progress.Step(b.name+": merging and rolling up", 0, 1)
 	bin, cpu := filepath.Join(b.dir, "settle"), ""
-	if err := proc.Build(ctx, bin, "github.com/goinquest/inquest/internal/bench", "-pgo", b.pgo); err != nil {
+	err := proc.Build(ctx, bin, "github.com/goinquest/inquest/internal/bench", "-pgo", b.pgo)
+	if err != nil {
 		return err
 	}
 	if b.recorder != nil {
@@ -75,10 +73,7 @@ func (b *bench) settle(ctx context.Context) error {
 	r, p := b.result, cmd.ProcessState
 	r.CPUMillis = r.BlockMillis + b.perProfile(p.UserTime()+p.SystemTime())
 	r.CPURatio = r.CPUMillis / r.GunzipMillis
-	var out bytes.Buffer
-	if err := weighStore(ctx, b.data, &out); err != nil {
-		return err
-	}
 	b.progress.Step(b.name+": merging and rolling up", 1, 1)
-	return json.Unmarshal(out.Bytes(), &r.Space)
+	r.Space, err = weighStore(ctx, b.data)
+	return err
 }
