@@ -86,6 +86,7 @@ type Build struct {
 	Time      string            `json:"time,omitempty"`        // vcs.time, RFC 3339
 	Modified  bool              `json:"modified,omitempty"`    // vcs.modified
 	Settings  map[string]string `json:"settings,omitempty"`    // build settings other than vcs.*
+	Modules   []Module          `json:"modules,omitempty"`     // what it was built from besides the main module
 }
 
 // Release names the version of a service a profile came from: the explicit

@@ -1,0 +1,68 @@
+package inquest
+
+// Module is a Go module as the linker recorded it in an executable.
+type Module struct {
+	Path    string  `json:"path"`
+	Version string  `json:"version,omitempty"` // "v1.2.3"; "" if unknown, as for "(devel)"
+	Replace *Module `json:"replace,omitempty"` // what was built instead; its Version is "" for a directory
+}
+
+// Built is what is really in the executable: the replacement, if there is one.
+func (m *Module) Built() *Module {
+	if m.Replace != nil {
+		return m.Replace
+	}
+	return m
+}
+
+// Frame is one function of a symbolized address. An address where functions
+// are inlined has several, innermost first.
+type Frame struct {
+	Function  string `json:"function"`       // as the Go runtime spells it; demangled for C++ and Rust
+	File      string `json:"file,omitempty"` // as the compiler recorded it
+	Line      int    `json:"line,omitempty"` // 0 if unknown
+	StartLine int    `json:"start_line,omitempty"`
+}
+
+// What a Binary is, by its ELF type and contents.
+const (
+	BinaryExecutable = "executable" // linked to fixed addresses
+	BinaryPIE        = "pie"        // a program that is loaded anywhere
+	BinaryLibrary    = "library"    // a shared object
+	BinaryDebug      = "debug"      // a debug companion: sections without the code itself
+)
+
+// Binary is one ELF file: what it says of itself, and what it is good for.
+type Binary struct {
+	Build                // its ids, and the embedded build information of a Go program
+	GNUBuildID string    `json:"gnu_build_id,omitempty"` // hex; empty if it has none
+	SHA256     string    `json:"sha256"`                 // of the whole file, in hex
+	Bytes      int64     `json:"bytes"`                  // of the whole file
+	Arch       string    `json:"arch"`                   // as GOARCH spells it, else the ELF machine
+	Kind       string    `json:"kind"`                   // one of the Binary… constants
+	DWARF      bool      `json:"dwarf"`                  // has .debug_info with something in it
+	Pclntab    bool      `json:"pclntab"`                // has Go's table of functions and lines
+	Symtab     bool      `json:"symtab"`                 // has .symtab
+	Sections   []Section `json:"sections,omitempty"`     // in the order of the file
+}
+
+// Section is one section of a Binary.
+type Section struct {
+	Name   string `json:"name"`
+	Addr   uint64 `json:"addr,omitempty"`   // where it is linked to; 0 if it is not loaded
+	Offset uint64 `json:"offset,omitempty"` // in the file
+	Size   uint64 `json:"size"`             // in memory; of debug sections, as stored
+	Absent bool   `json:"absent,omitempty"` // takes no space in the file (SHT_NOBITS)
+	SHA256 string `json:"sha256,omitempty"` // of .text, .rodata and .gopclntab where they are in the file
+}
+
+// Trust says how far names that were taken from a file are those of the code
+// that ran.
+type Trust string
+
+// The levels of trust.
+const (
+	TrustExact Trust = "exact" // the ids, or the bytes of the code, are the same
+	TrustNames Trust = "names" // the table of functions is the same, data may lie elsewhere
+	TrustNone  Trust = "none"  // nothing shows that they belong together
+)
