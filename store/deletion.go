@@ -284,7 +284,7 @@ func (s *Store) concerns(b *block, c *cut, d *Deletion) (some bool, err error) {
 			}
 		}
 		if b.info.level != levelRollup {
-			if err := s.countCut(b, pi, c, d); err != nil {
+			if err := s.countCut(b, i, pi, c, d); err != nil {
 				return false, err
 			}
 		}
@@ -315,8 +315,8 @@ func spanWindow(s Span) (w inquest.Window) {
 
 // countCut counts the profiles that a cut takes from a part; the bytes are
 // those of the row groups, by the share of their rows.
-func (s *Store) countCut(b *block, pi *partInfo, c *cut, d *Deletion) error {
-	p, err := s.blockPart(b, 0, pi, func(*sectionInfo) []Span { return []Span{c.window} })
+func (s *Store) countCut(b *block, index int, pi *partInfo, c *cut, d *Deletion) error {
+	p, err := s.blockPart(b, index, pi, func(*sectionInfo) []Span { return []Span{c.window} })
 	if err != nil || len(p.sections) == 0 {
 		return err
 	}

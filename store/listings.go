@@ -31,3 +31,42 @@ func (s *Store) listing(b *block) (*blockListing, error) {
 	s.listings.put(b.info.id, l, l.memory())
 	return l, nil
 }
+
+// partKey names a part: the block and its number in it.
+type partKey struct {
+	block string
+	index int
+}
+
+// directory returns the directory of a part of a block, which must be held. It
+// is shared: nobody may change it.
+func (s *Store) directory(b *block, i int, pi *partInfo) (*partDirectory, error) {
+	key := partKey{b.info.id, i}
+	if d, ok := s.directories.get(key); ok {
+		return d, nil
+	}
+	raw, err := b.read(s.pk, &pi.directory)
+	if err != nil {
+		return nil, err
+	}
+	d, err := readPartDirectory(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(d.sections) != len(pi.sections) {
+		return nil, errDirectory
+	}
+	s.directories.put(key, d, d.memory())
+	return d, nil
+}
+
+// memory is about what the directory takes.
+func (d *partDirectory) memory() int64 {
+	n := int64(128 + 56*len(d.streams))
+	for _, groups := range d.sections {
+		for _, g := range groups {
+			n += 120 + 56*int64(len(g.streams)) + 4*int64(len(g.sets))
+		}
+	}
+	return n
+}

@@ -121,29 +121,33 @@ func (c *cell) reset() {
 	*c = cell{vals: c.vals[:0], marks: c.marks[:0], procs: c.procs[:0], totals: c.totals[:0]}
 }
 
-// row packs the cell. nodes is memory to be used.
-func (c *cell) row(nodes *[]uint32) *row {
-	ns := (*nodes)[:0]
+// nodes appends the nodes that have values, ascending.
+func (c *cell) nodes(dst []uint32) []uint32 {
 	cols := c.cols
 	c.marks.each(func(n uint32) {
 		if slices.ContainsFunc(c.vals[int(n)*cols:][:cols], func(v int64) bool { return v != 0 }) {
-			ns = append(ns, n)
+			dst = append(dst, n)
 		}
 	})
-	*nodes = ns
+	return dst
+}
+
+// row packs what nodes of the cell have. ids, ascending, is what they are in
+// the dictionary of the row.
+func (c *cell) row(ids, nodes []uint32) *row {
 	info := c.cellInfo
 	info.processes = c.procs.list()
 	r := &row{
 		start: c.start, end: c.end, hold: c.hold, timeNanos: c.start, labels: c.set, flags: c.flags,
-		samples: uint32(len(ns)), totals: slices.Clone(c.totals), cell: &info,
+		samples: uint32(len(ids)), totals: slices.Clone(c.totals), cell: &info,
 	}
 	prev := uint32(0)
-	for _, n := range ns {
+	for _, n := range ids {
 		r.data = binary.AppendUvarint(r.data, uint64(n-prev))
 		prev = n
 	}
-	for col := range cols {
-		r.data = appendColumn(r.data, ns, func(n uint32) int64 { return c.vals[int(n)*cols+col] })
+	for col := range c.cols {
+		r.data = appendColumn(r.data, nodes, func(n uint32) int64 { return c.vals[int(n)*c.cols+col] })
 	}
 	return r
 }
@@ -270,7 +274,7 @@ func (p *cellPool) closeAll() error {
 		all = append(all, c)
 	}
 	slices.SortFunc(all, func(a, b *cell) int {
-		return cmp.Or(cmp.Compare(a.layout, b.layout), cmp.Compare(a.start, b.start), cmp.Compare(a.set, b.set))
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.layout, b.layout), cmp.Compare(a.set, b.set))
 	})
 	for _, c := range all {
 		if err := p.close(c); err != nil {

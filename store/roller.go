@@ -24,6 +24,7 @@ type roller struct {
 	procs   *procCells
 	maker   digester
 	derive  bool // coarser cells are made of finer ones
+	hours   []*hourPart
 	nodes   []uint32
 
 	// Of the group of rows at hand:
@@ -92,9 +93,8 @@ func (r *roller) layout(l *rollLayout) int {
 
 // flush writes a cell, and adds it to the next coarser one.
 func (r *roller) flush(res Resolution, c *cell) error {
-	l := r.layouts[c.layout]
 	if r.keep[res] {
-		if err := r.w.add(r.part, r.part.section(sectionInfo{kind: l.kind, sampleTypes: l.cols, resolution: res}), c.row(&r.nodes)); err != nil {
+		if err := r.write(res, c); err != nil {
 			return err
 		}
 	}
@@ -111,6 +111,16 @@ func (r *roller) flush(res Resolution, c *cell) error {
 	return nil
 }
 
+// write writes a cell to the part that is to have it.
+func (r *roller) write(res Resolution, c *cell) error {
+	if res == FiveMinutes && !r.w.oneHour {
+		return r.addToHour(c)
+	}
+	l := r.layouts[c.layout]
+	r.nodes = c.nodes(r.nodes[:0])
+	return r.w.add(r.part, r.part.section(sectionInfo{kind: l.kind, sampleTypes: l.cols, resolution: res}), c.row(r.nodes, r.nodes))
+}
+
 func (r *roller) flushDigest(c *procCell) error {
 	l := r.layouts[c.layout]
 	return r.addDigest(l.kind, l.digestColumns(), c, r.maker.digest(r.procs, c))
@@ -123,7 +133,7 @@ func (r *roller) addDigest(kind inquest.Kind, cols [][2]string, c *procCell, d *
 	return r.w.add(r.part, s, c.row(d))
 }
 
-// finish flushes everything and writes the part.
+// finish flushes everything and writes the parts.
 func (r *roller) finish() error {
 	for res := FiveMinutes; res <= Day; res++ {
 		if err := r.pools[res].closeAll(); err != nil {
@@ -132,6 +142,11 @@ func (r *roller) finish() error {
 	}
 	if err := r.procs.close(len(r.procs.open)); err != nil {
 		return err
+	}
+	for _, h := range r.hours {
+		if err := r.w.finishService(h.rollPart); err != nil {
+			return err
+		}
 	}
 	return r.w.finishService(r.part)
 }

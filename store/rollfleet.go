@@ -225,7 +225,8 @@ func (x *fleetParts) sumUp(w *rollWriter, to *rollSection, rows []*row) error {
 				return err
 			}
 		}
-		if err := w.add(x.part, to, c.row(&x.nodes)); err != nil {
+		x.nodes = c.nodes(x.nodes[:0])
+		if err := w.add(x.part, to, c.row(x.nodes, x.nodes)); err != nil {
 			return err
 		}
 		rows = rows[n:]

@@ -113,6 +113,8 @@ type rollWriter struct {
 	raw    []byte
 	digest digestWriter
 	before *roller // of the service before
+
+	oneHour bool // what is made are rows of five minutes of one hour, of parts that have no others
 }
 
 // add adds a row to a section, and writes a group when there are enough.

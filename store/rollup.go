@@ -159,7 +159,8 @@ type partRef struct {
 	*partInfo
 }
 
-// partsOf lists the parts of blocks by service, and then in the order of time.
+// partsOf lists the parts of blocks by service, see comparePartRef, and then in
+// the order of time.
 // Damaged ones and those of several services are left out.
 func (s *Store) partsOf(blocks []*block) ([]partRef, error) {
 	blocks = slices.Clone(blocks)
@@ -179,8 +180,20 @@ func (s *Store) partsOf(blocks []*block) ([]partRef, error) {
 			}
 		}
 	}
-	slices.SortStableFunc(parts, func(a, b partRef) int { return strings.Compare(a.service, b.service) })
+	slices.SortStableFunc(parts, comparePartRef)
 	return parts, nil
+}
+
+// comparePartRef orders parts by service; of those of one the parts of single
+// hours come first. Parts that are equal are rolled up together.
+func comparePartRef(a, b partRef) int {
+	hour := func(p *partInfo) int64 {
+		if start, ok := hourOf(p); ok {
+			return start
+		}
+		return maxTime
+	}
+	return cmp.Or(strings.Compare(a.service, b.service), cmp.Compare(hour(a.partInfo), hour(b.partInfo)))
 }
 
 // open opens a part with all of its sections.
@@ -246,7 +259,8 @@ func (p *Part) starts(f func(start int64)) error {
 	return nil
 }
 
-// writeRollup writes a rollup block, service by service.
+// writeRollup writes a rollup block. It calls service with the parts of each, and
+// with those of each hour apart from the others.
 func (s *Store) writeRollup(ctx context.Context, sources, beside []string, parts []partRef,
 	service func(ctx context.Context, w *rollWriter, service string, ps []*Part) error) (*blockInfo, error) {
 	return s.putBlock(ctx, func(out io.Writer, id string, created int64) (*blockInfo, error) {
@@ -258,7 +272,7 @@ func (s *Store) writeRollup(ctx context.Context, sources, beside []string, parts
 		w := &rollWriter{s: s, b: b, w: grouper{pk: s.pk}, fleet: newFleetParts()}
 		for left := parts; len(left) > 0; {
 			n := 1
-			for n < len(left) && left[n].service == left[0].service {
+			for n < len(left) && comparePartRef(left[n], left[0]) == 0 {
 				n++
 			}
 			ps := make([]*Part, n)
@@ -267,6 +281,7 @@ func (s *Store) writeRollup(ctx context.Context, sources, beside []string, parts
 					return nil, err
 				}
 			}
+			_, w.oneHour = hourOf(left[0].partInfo)
 			if err := service(ctx, w, left[0].service, ps); err != nil {
 				return nil, err
 			}

@@ -43,7 +43,7 @@ type Options struct {
 	LogBytes    int64                 // of log files, beyond which the epochs in the oldest end; default 512 MiB
 	Epoch       time.Duration         // after which a head becomes a block; default 30 min
 	HeadBytes   int64                 // of memory of all heads: from three quarters on the largest end, beyond it writers wait, then get ErrUnavailable; default 128 MiB
-	CacheBytes  int64                 // of trees and listings of blocks kept in memory; default 48 MiB, negative: none
+	CacheBytes  int64                 // of trees, listings and directories of blocks kept in memory; default 48 MiB, negative: none
 	KeyBytes    int64                 // of memory of keys in blocks, beyond which the oldest are forgotten before KeyAge; default 64 MiB
 	KeyAge      time.Duration         // how long idempotency keys are remembered at least; default 25 h
 	// RollupLabels names labels that rollups keep beside service, build and
@@ -124,9 +124,10 @@ type Store struct {
 	cores   *coreCache
 	memory  *headMemory
 
-	listings *lru[string, *blockListing]
-	stats    *stats
-	bodies   sync.Pool // *body
+	listings    *lru[string, *blockListing]
+	directories *lru[partKey, *partDirectory]
+	stats       *stats
+	bodies      sync.Pool // *body
 
 	baselines *baselines
 	commit    *committer
@@ -182,7 +183,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
-		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 3), memory: newHeadMemory(o.HeadBytes),
+		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 6),
+		directories: newLRU[partKey, *partDirectory](o.CacheBytes / 6), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
 		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{}, failing: map[string]time.Time{},
 	}

@@ -365,16 +365,9 @@ func inFleet(s *sectionInfo) bool {
 
 // blockPart opens a part with the sections that have rows in their spans.
 func (s *Store) blockPart(b *block, i int, pi *partInfo, spans func(*sectionInfo) []Span) (*Part, error) {
-	raw, err := b.read(s.pk, &pi.directory)
+	dir, err := s.directory(b, i, pi)
 	if err != nil {
 		return nil, err
-	}
-	dir, err := readPartDirectory(raw)
-	if err != nil {
-		return nil, err
-	}
-	if len(dir.sections) != len(pi.sections) {
-		return nil, errDirectory
 	}
 	p := &Part{Service: pi.service, s: s, block: b, index: i, dir: dir}
 	for j := range pi.sections {
