@@ -28,13 +28,15 @@ type Options struct {
 	MaxConcurrent int              // queries that run at a time; 0: 2×GOMAXPROCS
 	MaxWaiting    int              // queries that wait for their turn; 0: 16×MaxConcurrent
 	MemoryBytes   int64            // of all queries and their answers, about; 0: 256 MiB
+	Symbols       store.Symbols    // names what is only an address; nil: nothing does
 }
 
 // Engine answers queries.
 type Engine struct {
-	store  *store.Store
-	now    func() time.Time
-	budget *budget
+	store   *store.Store
+	now     func() time.Time
+	budget  *budget
+	symbols store.Symbols
 
 	encoders sync.Pool // *profile.Encoder
 }
@@ -53,7 +55,7 @@ func New(o Options) *Engine {
 	if o.MemoryBytes <= 0 {
 		o.MemoryBytes = 256 << 20
 	}
-	return &Engine{store: o.Store, now: o.Now, budget: newBudget(o.MemoryBytes, o.MaxConcurrent, o.MaxWaiting)}
+	return &Engine{store: o.Store, now: o.Now, symbols: o.Symbols, budget: newBudget(o.MemoryBytes, o.MaxConcurrent, o.MaxWaiting)}
 }
 
 // Budget is the state of the admission of queries.

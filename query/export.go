@@ -46,6 +46,9 @@ func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
 			return err
 		}
 		p := m.Profile()
+		if err := e.symbolize(ctx, p); err != nil {
+			return err
+		}
 		setDefaultType(p, s.typ)
 		body = e.gzip(p)
 		return nil

@@ -23,7 +23,7 @@ type need struct {
 // profiles that are not kept any more is refused.
 func (s *selection) storeSelection(r Request, n need) (store.Selection, error) {
 	st := s.e.store
-	want := store.Selection{Window: s.window, Services: s.sel.services()}
+	want := store.Selection{Window: s.window, Services: s.sel.services(), Symbols: s.e.symbols}
 	if n.labels {
 		want.Rollups = s.lostLabel(n) == ""
 		want.PerProcess = want.Rollups && len(n.by) > 0

@@ -91,6 +91,10 @@ func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selectio
 		for {
 			s := &selection{e: e, mem: mem, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
 			next := s.try(ctx, r, n, f, known)
+			if errors.Is(next, store.ErrFleetAddresses) {
+				n.tables = false
+				continue
+			}
 			if s.view == nil || len(s.view.Damaged) <= known {
 				return cmp.Or(err, next)
 			}

@@ -19,11 +19,12 @@ type coreCache struct {
 type coreKey struct {
 	block string
 	part  int
+	gen   uint64 // of the symbols it was made with; 0: as it is stored
 }
 
 type cachedCore struct {
 	key    coreKey
-	tables *tables // names … labelSet only
+	tables *tables // names … labelSet, resolved only
 	bytes  int64
 }
 
@@ -31,11 +32,14 @@ func newCoreCache(max int64) *coreCache {
 	return &coreCache{max: max, order: list.New(), at: map[coreKey]*list.Element{}}
 }
 
-// get returns the tree of a part, nil if it is not there. It is shared.
-func (c *coreCache) get(b *block, part int) *tables {
+// get returns the tree of a part, nil if it is not there or b is. It is shared.
+func (c *coreCache) get(b *block, part int, gen uint64) *tables {
+	if b == nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.at[coreKey{b.info.id, part}]
+	e, ok := c.at[coreKey{b.info.id, part, gen}]
 	if !ok {
 		return nil
 	}
@@ -43,8 +47,8 @@ func (c *coreCache) get(b *block, part int) *tables {
 	return e.Value.(*cachedCore).tables
 }
 
-func (c *coreCache) put(b *block, part int, t *tables) {
-	kept := &tables{names: t.names, noSymbol: t.noSymbol, funcUp: t.funcUp, funcName: t.funcName, series: t.series, labelSet: t.labelSet}
+func (c *coreCache) put(b *block, part int, gen uint64, t *tables) {
+	kept := &tables{names: t.names, noSymbol: t.noSymbol, funcUp: t.funcUp, funcName: t.funcName, series: t.series, labelSet: t.labelSet, resolved: t.resolved, added: t.added}
 	bytes := int64(len(t.funcUp)*8 + len(t.series)*8 + 256)
 	for _, s := range t.names {
 		bytes += int64(len(s)) + 17
@@ -54,7 +58,7 @@ func (c *coreCache) put(b *block, part int, t *tables) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := coreKey{b.info.id, part}
+	key := coreKey{b.info.id, part, gen}
 	if _, ok := c.at[key]; ok {
 		return
 	}

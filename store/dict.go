@@ -1,9 +1,6 @@
 package store
 
 import (
-	"path"
-	"strconv"
-
 	"github.com/goinquest/inquest"
 )
 
@@ -38,6 +35,10 @@ type tables struct {
 	// What labels and metaSets, processes and forms refer to: strings itself in
 	// a head; a block keeps the strings of each apart.
 	labelText, metaText []string
+
+	// Of a tree that Symbols had a part in; not stored:
+	resolved map[string]FuncInfo // where the functions are that they knew
+	added    int                 // names beyond those that are stored
 }
 
 type function struct {
@@ -340,17 +341,15 @@ func (d *dict) cut(table int, n uint32) {
 	}
 }
 
-// addressName spells a frame of which only the address is known: the base
-// name of the mapped file and the address within that file, or the bare
-// address where there is no mapping.
+// addressName spells a frame of which only the address is known, see
+// inquest.Address.
 func addressName(t *tables, l *location) string {
 	if l.mapping == 0 {
-		return "0x" + strconv.FormatUint(l.address, 16)
+		return inquest.Address{Offset: l.address}.String()
 	}
 	m := &t.mappings[l.mapping-1]
-	file := t.strings[m.file]
-	if file == "" {
-		return "0x" + strconv.FormatUint(l.address, 16)
+	if m.file == 0 || t.strings[m.file] == "" {
+		return inquest.Address{Offset: l.address}.String()
 	}
-	return path.Base(file) + "+0x" + strconv.FormatUint(l.address-m.start+m.offset, 16)
+	return inquest.NewAddress(t.strings[m.file], t.strings[m.buildID], l.address-m.start+m.offset).String()
 }

@@ -199,7 +199,7 @@ func (p *Part) largest() (n int64) {
 // returned stays valid, and is the reader's to account for.
 func (p *Part) Release(ctx context.Context) {
 	if p.block != nil {
-		p.tables, p.loaded = tables{}, 0
+		p.tables, p.loaded, p.resolved = tables{}, 0, false
 	}
 	p.scratch = nil
 	_ = reserve(ctx, -p.held) // giving back does not fail

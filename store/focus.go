@@ -31,7 +31,7 @@ func (p *Part) Focus(ctx context.Context, q FocusQuery) (self, cum []int64, err 
 	if err := p.reserveLoad(ctx, loadedCore); err != nil {
 		return nil, nil, err
 	}
-	if err := p.load(loadedCore); err != nil {
+	if err := p.loadTree(ctx, loadedCore); err != nil {
 		return nil, nil, err
 	}
 	if err := p.reserveSums(ctx); err != nil {

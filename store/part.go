@@ -29,6 +29,9 @@ type Part struct {
 	block *block
 	index int
 	dir   *partDirectory
+
+	symbols  Symbols // nil: addresses stay as they are
+	resolved bool    // what symbols know is in the tree
 }
 
 type partSection struct {
@@ -159,19 +162,33 @@ func (p *Part) loadStreams(read func(raw [][]byte) error, ids ...uint8) error {
 }
 
 func (p *Part) loadCore() error {
-	if t := p.s.cores.get(p.block, p.index); t != nil {
-		p.tables.names, p.tables.noSymbol = t.names, t.noSymbol
-		p.tables.funcUp, p.tables.funcName = t.funcUp, t.funcName
-		p.tables.series, p.tables.labelSet = t.series, t.labelSet
+	if t := p.s.cores.get(p.block, p.index, 0); t != nil {
+		p.takeCore(t)
 		return nil
 	}
 	err := p.loadStreams(func(raw [][]byte) error {
 		return readCore(&p.tables, raw[0], raw[1], raw[2])
 	}, secNames, secFuncTree, secSeriesNode)
 	if err == nil {
-		p.s.cores.put(p.block, p.index, &p.tables)
+		p.s.cores.put(p.block, p.index, 0, &p.tables)
 	}
 	return err
+}
+
+// takeCore takes over a tree of the cache.
+func (p *Part) takeCore(t *tables) {
+	p.tables.names, p.tables.noSymbol = t.names, t.noSymbol
+	p.tables.funcUp, p.tables.funcName = t.funcUp, t.funcName
+	p.tables.series, p.tables.labelSet = t.series, t.labelSet
+	p.tables.resolved, p.tables.added = t.resolved, t.added
+}
+
+// loadTree reads the tree, of functions as far as they are known.
+func (p *Part) loadTree(ctx context.Context, want uint8) error {
+	if err := p.load(want); err != nil {
+		return err
+	}
+	return p.resolve(ctx)
 }
 
 // damaged reports that the part cannot be read: it is left out of views from
@@ -393,7 +410,7 @@ func (p *Part) FuncTree(ctx context.Context) (*FuncTree, error) {
 	if err := p.reserveLoad(ctx, loadedCore); err != nil {
 		return nil, err
 	}
-	if err := p.load(loadedCore); err != nil {
+	if err := p.loadTree(ctx, loadedCore); err != nil {
 		return nil, err
 	}
 	t := &p.tables
@@ -411,6 +428,11 @@ type FuncInfo struct {
 func (p *Part) FuncInfo(ctx context.Context, names map[string]FuncInfo) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	for name, info := range p.tables.resolved {
+		if _, ok := names[name]; !ok {
+			names[name] = info
+		}
 	}
 	if p.rolled() {
 		return p.rolledFuncInfo(names)

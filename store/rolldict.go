@@ -187,7 +187,7 @@ func (p *Part) nameInfo() ([]FuncInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readFuncInfo(raw, len(p.tables.names))
+	return readFuncInfo(raw, len(p.tables.names)-p.tables.added)
 }
 
 // rolledFuncInfo is FuncInfo for parts of rollups.

@@ -66,7 +66,7 @@ func (p *Part) Self(ctx context.Context, q SelfQuery) (SelfResult, error) {
 	if err := p.reserveLoad(ctx, want); err != nil {
 		return SelfResult{}, err
 	}
-	if err := p.load(want); err != nil {
+	if err := p.loadTree(ctx, want); err != nil {
 		return SelfResult{}, err
 	}
 	if err := p.reserveSums(ctx); err != nil {

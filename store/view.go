@@ -56,6 +56,8 @@ type Selection struct {
 	// Digests makes a view of function digests instead, see Part.Digests: of the
 	// whole 5-minute steps that touch the window.
 	Digests bool
+	// Symbols, if not nil, names addresses in trees.
+	Symbols Symbols
 }
 
 // Services says which services are wanted; the zero value is all of them.
@@ -121,6 +123,9 @@ func (s *Store) View(ctx context.Context, sel Selection) (*View, error) {
 	}
 	slices.Sort(v.Damaged)
 	slices.SortStableFunc(v.Parts, func(a, b *Part) int { return strings.Compare(a.Service, b.Service) })
+	for _, part := range v.Parts {
+		part.symbols = sel.Symbols
+	}
 	return v, nil
 }
 
