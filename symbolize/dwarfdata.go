@@ -41,6 +41,10 @@ type dwarfData struct {
 	subs  []dwarfSub // by offset, ascending
 	scope []dwarfScope
 
+	// Mangled names of functions that have none in the debug information, by
+	// the offset of the entry with the plain name: see nameBySymbols.
+	mangled map[uint64]string
+
 	units   int
 	damaged int
 	damage  error // the first
@@ -127,18 +131,32 @@ func (d *dwarfData) sub(off uint64) *dwarfSub {
 // is taken from the one it stands for; damaged ones may go in a circle.
 func (d *dwarfData) function(off uint64) nativeFunction {
 	fn := nativeFunction{source: sourceDWARF}
-	var plain *dwarfSub
+	linked, plain, line := d.resolve(off)
+	fn.line = line
+	switch {
+	case linked != nil:
+		fn.name = nativeName(string(d.text(linked.linkage)))
+	case plain != nil && d.mangled[plain.off] != "":
+		fn.name = nativeName(d.mangled[plain.off])
+	case plain != nil:
+		fn.name = d.qualified(plain)
+	}
+	return fn
+}
+
+// resolve follows an entry to the one with a mangled name, or else to the last
+// one with a plain name, and finds the line of its declaration.
+func (d *dwarfData) resolve(off uint64) (linked, plain *dwarfSub, line uint32) {
 	for range dwarfMaxChain {
 		s := d.sub(off)
 		if s == nil {
 			break
 		}
-		if fn.line == 0 {
-			fn.line = s.line
+		if line == 0 {
+			line = s.line
 		}
 		if s.linkage != 0 {
-			fn.name = nativeName(string(d.text(s.linkage)))
-			break
+			return s, plain, line
 		}
 		if s.name != 0 {
 			plain = s
@@ -147,10 +165,27 @@ func (d *dwarfData) function(off uint64) nativeFunction {
 			break
 		}
 	}
-	if fn.name == "" && plain != nil {
-		fn.name = d.qualified(plain)
+	return nil, plain, line
+}
+
+// nameBySymbols gives mangled names to functions that only symbols have them
+// for: compilers leave out those of local functions, so that a lambda would
+// be just "operator()". Where it is inlined it gets the same name.
+func (d *dwarfData) nameBySymbols(symbols *nativeSymbols) {
+	d.mangled = map[uint64]string{}
+	for _, s := range d.found.spans {
+		n := d.found.nodes[s.node]
+		if n.parent >= 0 {
+			continue
+		}
+		linked, plain, _ := d.resolve(n.function)
+		if linked != nil || plain == nil {
+			continue
+		}
+		if name := symbols.at(s.lo); nativeMangled(name) && len(name) <= nativeMaxName {
+			d.mangled[plain.off] = name
+		}
 	}
-	return fn
 }
 
 // qualified is the name of a function with the namespaces and types around it.

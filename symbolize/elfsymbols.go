@@ -136,3 +136,12 @@ func (s *nativeSymbols) name(y nativeSymbol) string {
 	}
 	return string(b)
 }
+
+// at is the name of the symbol that begins at an address, "" if none does.
+func (s *nativeSymbols) at(addr uint64) string {
+	i, ok := slices.BinarySearchFunc(s.list, addr, func(y nativeSymbol, addr uint64) int { return cmp.Compare(y.lo, addr) })
+	if !ok {
+		return ""
+	}
+	return s.name(s.list[i])
+}

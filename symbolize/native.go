@@ -34,6 +34,7 @@ func encodeNative(r io.ReaderAt, size int64, goText ...[2]uint64) ([]byte, error
 		if err := b.dwarf.walk(); err != nil {
 			return nil, fmt.Errorf("read DWARF: %w", err)
 		}
+		b.dwarf.nameBySymbols(b.symbols)
 	}
 	b.merge(goText)
 	return b.encode()

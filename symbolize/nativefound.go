@@ -196,8 +196,12 @@ func nativeLine(n uint64) uint32 {
 // nativeName is the name of a function as people write it: C++ and Rust names
 // are taken apart, parameters are left out.
 func nativeName(s string) string {
-	if len(s) > nativeMaxName || !strings.HasPrefix(s, "_Z") && !strings.HasPrefix(s, "_R") {
+	if len(s) > nativeMaxName || !nativeMangled(s) {
 		return s
 	}
 	return demangle.Filter(s, demangle.NoParams, demangle.NoClones, demangle.MaxLength(14))
+}
+
+func nativeMangled(s string) bool {
+	return strings.HasPrefix(s, "_Z") || strings.HasPrefix(s, "_R")
 }
