@@ -19,8 +19,8 @@ import (
 	"github.com/goinquest/inquest/symbolize"
 )
 
-// need skips a test whose tool is missing; where everything must be tested it fails.
-func need(t testing.TB, tools ...string) {
+// needTools skips a test whose tool is missing; where everything must be tested it fails.
+func needTools(t testing.TB, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err == nil {
@@ -33,10 +33,10 @@ func need(t testing.TB, tools ...string) {
 	}
 }
 
-// run runs a command and returns what it prints.
-func run(t testing.TB, stdin string, name string, args ...string) string {
+// runTool runs a command and returns what it prints.
+func runTool(t testing.TB, stdin string, name string, args ...string) string {
 	t.Helper()
-	need(t, name)
+	needTools(t, name)
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
@@ -48,8 +48,8 @@ func run(t testing.TB, stdin string, name string, args ...string) string {
 	return string(out)
 }
 
-// compile builds a program of testdata/native.
-func compile(t testing.TB, compiler string, args ...string) string {
+// compileNative builds a program of testdata/native.
+func compileNative(t testing.TB, compiler string, args ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "prog")
 	full := []string{"-o", out}
@@ -59,7 +59,7 @@ func compile(t testing.TB, compiler string, args ...string) string {
 		}
 		full = append(full, a)
 	}
-	run(t, "", compiler, full...)
+	runTool(t, "", compiler, full...)
 	return out
 }
 
@@ -110,7 +110,7 @@ func oracle(t testing.TB, addrs []uint64, name string, args ...string) map[uint6
 	out := map[uint64][]inquest.Frame{}
 	var names []string
 	var at uint64
-	lines := strings.Split(strings.TrimSpace(run(t, in.String(), name, args...)), "\n")
+	lines := strings.Split(strings.TrimSpace(runTool(t, in.String(), name, args...)), "\n")
 	for i := 0; i < len(lines); i++ {
 		if hex, ok := strings.CutPrefix(lines[i], "0x"); ok {
 			v, err := strconv.ParseUint(hex, 16, 64)
@@ -135,7 +135,7 @@ func oracle(t testing.TB, addrs []uint64, name string, args ...string) map[uint6
 		names = append(names, f.Function)
 		out[at] = append(out[at], f)
 	}
-	plain := strings.Split(run(t, strings.Join(names, "\n"), "c++filt", "-p"), "\n")
+	plain := strings.Split(runTool(t, strings.Join(names, "\n"), "c++filt", "-p"), "\n")
 	i := 0
 	for _, a := range addrs {
 		for k := range out[a] {
@@ -257,7 +257,7 @@ func TestNativeFrames(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			file := compile(t, test.compiler, append(test.flags, test.sources...)...)
+			file := compileNative(t, test.compiler, append(test.flags, test.sources...)...)
 			compareFrames(t, file, openNative(t, file), codeAddresses(t, file, 1))
 		})
 	}
@@ -296,7 +296,7 @@ func TestNativeSymbols(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the assembler file is for amd64")
 	}
-	file := compile(t, "gcc", "-nostdlib", "-Wl,-emain", "names.S")
+	file := compileNative(t, "gcc", "-nostdlib", "-Wl,-emain", "names.S")
 	table := openNative(t, file)
 	var got []string
 	for _, a := range codeAddresses(t, file, 1) {
@@ -316,7 +316,7 @@ func TestNativeSymbols(t *testing.T) {
 		t.Errorf("functions in order of address (-want +got):\n%s", diff)
 	}
 
-	shared := compile(t, "gcc", "-shared", "-fPIC", "-O2", "-s", "sums.c")
+	shared := compileNative(t, "gcc", "-shared", "-fPIC", "-O2", "-s", "sums.c")
 	lib := openNative(t, shared)
 	at := lib.Functions("weight")
 	if len(at) != 1 {
@@ -329,9 +329,9 @@ func TestNativeSymbols(t *testing.T) {
 
 // TestNativeCompanion uses what a stripped program left behind.
 func TestNativeCompanion(t *testing.T) {
-	file := compile(t, "g++", "-O2", "-g", "shapes.cc", "shapes_main.cc")
+	file := compileNative(t, "g++", "-O2", "-g", "shapes.cc", "shapes_main.cc")
 	debug := file + ".debug"
-	run(t, "", "objcopy", "--only-keep-debug", file, debug)
+	runTool(t, "", "objcopy", "--only-keep-debug", file, debug)
 	want, got := openNative(t, file), openNative(t, debug)
 	addrs := codeAddresses(t, file, 1)
 	for _, a := range addrs {
@@ -339,7 +339,7 @@ func TestNativeCompanion(t *testing.T) {
 			t.Fatalf("%#x (-program +companion):\n%s", a, diff)
 		}
 	}
-	run(t, "", "strip", file)
+	runTool(t, "", "strip", file)
 	stripped := openNative(t, file)
 	for _, a := range addrs {
 		if s := stripped.Source(a); s == "dwarf" || s == "symtab" {
@@ -351,7 +351,7 @@ func TestNativeCompanion(t *testing.T) {
 // TestNativeFunctions sees that every range of a function leads back to it, and
 // where it begins in its file.
 func TestNativeFunctions(t *testing.T) {
-	table := openNative(t, compile(t, "gcc", "-O2", "-g", "sums.c", "sums_main.c"))
+	table := openNative(t, compileNative(t, "gcc", "-O2", "-g", "sums.c", "sums_main.c"))
 	ranges := table.Functions("walk") // its call of abort is moved away
 	if len(ranges) != 2 {
 		t.Fatalf("code of walk: %x, want two ranges", ranges)
@@ -374,7 +374,7 @@ func TestNativeFunctions(t *testing.T) {
 
 // TestNativeCgo leaves Go's functions out and has those of C.
 func TestNativeCgo(t *testing.T) {
-	need(t, "gcc")
+	needTools(t, "gcc")
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"go.mod": "module example.org/cgo\n\ngo 1.24\n",
