@@ -18,10 +18,9 @@ import (
 	"github.com/goinquest/inquest/symbolize"
 )
 
-// goProgram builds a small Go program for an architecture.
-func goProgram(t testing.TB, arch string, flags ...string) string {
+// goProgram builds a small Go program for an architecture in dir.
+func goProgram(t testing.TB, dir, arch string, flags ...string) string {
 	t.Helper()
-	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"go.mod":  "module example.org/small\n\ngo 1.24\n",
 		"main.go": "package main\n\nimport \"os\"\n\nfunc main() { os.Stdout.WriteString(\"hello\\n\") }\n",
@@ -30,7 +29,7 @@ func goProgram(t testing.TB, arch string, flags ...string) string {
 			t.Fatal(err)
 		}
 	}
-	out := filepath.Join(dir, "prog")
+	out := filepath.Join(t.TempDir(), "prog")
 	cmd := exec.Command("go", append(append([]string{"build", "-p", "1", "-o", out}, flags...), ".")...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
@@ -45,7 +44,7 @@ func goProgram(t testing.TB, arch string, flags ...string) string {
 func TestDisassemble(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		t.Run(arch, func(t *testing.T) {
-			file := goProgram(t, arch)
+			file := goProgram(t, t.TempDir(), arch)
 			data, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
