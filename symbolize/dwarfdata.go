@@ -41,6 +41,8 @@ type dwarfData struct {
 	subs  []dwarfSub // by offset, ascending
 	scope []dwarfScope
 
+	linked map[dwarfText]string // mangled names as people write them
+
 	// Mangled names of functions that have none in the debug information, by
 	// the offset of the entry with the plain name: see nameBySymbols.
 	mangled map[uint64]string
@@ -68,7 +70,7 @@ type dwarfScope struct {
 func openDWARF(f *nativeFile, found *nativeFound) (*dwarfData, error) {
 	d := &dwarfData{
 		file: f, found: found, scope: make([]dwarfScope, 1),
-		tables: map[dwarfDeclsKey]*dwarfDecls{}, programs: map[uint64]bool{},
+		tables: map[dwarfDeclsKey]*dwarfDecls{}, programs: map[uint64]bool{}, linked: map[dwarfText]string{},
 	}
 	if f.section(".debug_info") == nil && f.section(".zdebug_info") == nil {
 		return nil, nil
@@ -89,6 +91,7 @@ func openDWARF(f *nativeFile, found *nativeFound) (*dwarfData, error) {
 	d.rangeBudget = spare + len(d.ranges)/4 + len(d.rnglists)
 	d.lineBudget = spare + 2*len(d.line)
 	d.entryBudget = spare + len(d.info)/8
+	found.rows = make([]nativeRow, 0, len(d.line)/4)
 	return d, nil
 }
 
@@ -135,7 +138,11 @@ func (d *dwarfData) function(off uint64) nativeFunction {
 	fn.line = line
 	switch {
 	case linked != nil:
-		fn.name = nativeName(string(d.text(linked.linkage)))
+		fn.name = d.linked[linked.linkage]
+		if fn.name == "" {
+			fn.name = nativeName(string(d.text(linked.linkage)))
+			d.linked[linked.linkage] = fn.name
+		}
 	case plain != nil && d.mangled[plain.off] != "":
 		fn.name = nativeName(d.mangled[plain.off])
 	case plain != nil:

@@ -48,8 +48,8 @@ type nativeBuilder struct {
 	symbols *nativeSymbols
 
 	segments  []nativeSegment
-	kept      []nativeNode     // nodes of segments, parents first; function is an index of functions
-	keptAs    map[int32]uint32 // node → index of kept + 1
+	kept      []nativeNode // nodes of segments, parents first; function is an index of functions
+	keptAs    []uint32     // of each node: index of kept + 1, then + 1; 0 if it was not asked for
 	functions []nativeFunction
 	known     map[nativeFunction]uint32 // index of functions
 	byEntry   map[uint64]uint32         // entry → index of functions
@@ -67,7 +67,7 @@ type nativeSegment struct {
 // merge lays the functions of DWARF over those of the symbols, and the lines
 // beside them.
 func (b *nativeBuilder) merge(goText [][2]uint64) {
-	b.keptAs, b.known, b.byEntry = map[int32]uint32{}, map[nativeFunction]uint32{}, map[uint64]uint32{}
+	b.known, b.byEntry = map[nativeFunction]uint32{}, map[uint64]uint32{}
 	spans := b.spans
 	b.spans = nil
 	layers := [4]nativeSteps{nativeInnermost(spans), nil, b.lines(), nil}
@@ -75,6 +75,7 @@ func (b *nativeBuilder) merge(goText [][2]uint64) {
 		b.add(nativeNode{function: uint64(i), parent: -1, symbol: true}, 0, []nativeRange{s.nativeRange})
 	}
 	layers[1] = nativeInnermost(b.spans)
+	b.keptAs = make([]uint32, len(b.nodes))
 	b.spans = nil
 	for i, r := range goText {
 		if r[0] < r[1] {
@@ -132,8 +133,8 @@ func (b *nativeBuilder) keep(node int32) uint32 {
 	if node < 0 {
 		return 0
 	}
-	if id, ok := b.keptAs[node]; ok {
-		return id
+	if id := b.keptAs[node]; id > 0 {
+		return id - 1
 	}
 	n := b.nodes[node]
 	parent := b.keep(n.parent) // nodes are not deeper than nativeMaxDepth
@@ -144,7 +145,7 @@ func (b *nativeBuilder) keep(node int32) uint32 {
 		b.kept = append(b.kept, n)
 		id = uint32(len(b.kept))
 	}
-	b.keptAs[node] = id
+	b.keptAs[node] = id + 1
 	return id
 }
 

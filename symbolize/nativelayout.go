@@ -25,7 +25,7 @@ import (
 // likewise. A block begins at differences from 0, its first distance is 0.
 const (
 	nativeMagic = "INQNAT\x00\x01"
-	nativeBlock = 32
+	nativeBlock = 16
 )
 
 // nativeTexts are strings in the order they are added, equal neighbours once.
@@ -135,9 +135,10 @@ func (r *nativeReader) text() []byte {
 
 // nativeColumn is numbers of width bytes each.
 type nativeColumn struct {
-	b     []byte
+	b     []byte // with up to 8 bytes more, so that a number can be read at once
 	width int
 	count int
+	mask  uint64
 }
 
 func (r *nativeReader) column() nativeColumn {
@@ -148,22 +149,31 @@ func (r *nativeReader) column() nativeColumn {
 	}
 	c := nativeColumn{width: int(r.b[0]), count: int(n)}
 	size := c.count * c.width
-	c.b = r.b[1 : 1+size]
+	c.mask = 1<<(8*c.width) - 1
+	c.b = r.b[1:min(len(r.b), 1+size+8)]
 	r.b = r.b[1+size:]
 	return c
 }
 
-func (c nativeColumn) at(i int) uint64 {
-	b := c.b[i*c.width : (i+1)*c.width]
+// at is number i, which must be there: i is less than count.
+func (c *nativeColumn) at(i int) uint64 {
+	if b := c.b[i*c.width:]; len(b) >= 8 {
+		return binary.LittleEndian.Uint64(b) & c.mask
+	}
+	return c.last(i)
+}
+
+// last is a number at the very end of the table.
+func (c *nativeColumn) last(i int) uint64 {
 	var v uint64
-	for k, x := range b {
+	for k, x := range c.b[i*c.width : (i+1)*c.width] {
 		v |= uint64(x) << (8 * k)
 	}
 	return v
 }
 
 // below checks that all numbers are less than a limit.
-func (c nativeColumn) below(limit int) bool {
+func (c *nativeColumn) below(limit int) bool {
 	for i := range c.count {
 		if c.at(i) >= uint64(limit) {
 			return false

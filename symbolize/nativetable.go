@@ -124,35 +124,44 @@ func (t *nativeTable) find(addr uint64) nativeSegment {
 // next decodes the segment after s and says how many bytes it has, 0 if it is
 // damaged.
 func (s nativeSegment) next(b []byte) (nativeSegment, int) {
-	head, n := binary.Uvarint(b)
+	head, n := nativeUvarint(b)
 	if n <= 0 {
 		return s, 0
 	}
 	s.addr += head >> 2
-	line, k := binary.Varint(b[n:])
+	d, k := nativeUvarint(b[n:])
 	if k <= 0 {
 		return s, 0
 	}
 	n += k
-	s.line = uint32(int64(s.line) + line)
+	s.line = uint32(int64(s.line) + unzigzag(d))
 	if head&1 != 0 {
-		d, k := binary.Varint(b[n:])
-		if k <= 0 {
+		if d, k = nativeUvarint(b[n:]); k <= 0 {
 			return s, 0
 		}
 		n += k
-		s.node = uint32(int64(s.node) + d)
+		s.node = uint32(int64(s.node) + unzigzag(d))
 	}
 	if head&2 != 0 {
-		d, k := binary.Varint(b[n:])
-		if k <= 0 {
+		if d, k = nativeUvarint(b[n:]); k <= 0 {
 			return s, 0
 		}
 		n += k
-		s.file = uint32(int64(s.file) + d)
+		s.file = uint32(int64(s.file) + unzigzag(d))
 	}
 	return s, n
 }
+
+// nativeUvarint is binary.Uvarint, faster for numbers of one byte.
+func nativeUvarint(b []byte) (uint64, int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
+	}
+	return binary.Uvarint(b)
+}
+
+// unzigzag undoes what binary.AppendVarint does to signs.
+func unzigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
 
 // each calls f with all segments, ascending.
 func (t *nativeTable) each(f func(nativeSegment) error) error {
