@@ -6,7 +6,7 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// The languages whose units are of no interest here.
+// languageGo is DW_LANG_Go: the units of Go, which other tables are for.
 const languageGo = 0x16
 
 // Attributes of older GNU tools.
@@ -102,6 +102,7 @@ func (d *dwarfData) openUnit(off uint64) (*dwarfUnit, error) {
 // entry reads the attributes of an entry.
 func (u *dwarfUnit) entry(c *dwarfCursor, decl *dwarfDecl) dwarfEntry {
 	var e dwarfEntry
+	u.d.fieldBudget -= len(decl.fields)
 	for _, f := range decl.fields {
 		v, class := u.value(c, f)
 		switch f.attr {
@@ -201,6 +202,18 @@ func (u *dwarfUnit) begin(e *dwarfEntry) error {
 	return u.readLines(e.program)
 }
 
+// skip goes past the attributes of an entry.
+func (u *dwarfUnit) skip(c *dwarfCursor, decl *dwarfDecl) {
+	if decl.size >= 0 {
+		c.skip(uint64(decl.size))
+		return
+	}
+	u.d.fieldBudget -= len(decl.fields)
+	for _, f := range decl.fields {
+		u.value(c, f)
+	}
+}
+
 // dwarfLevel is what entries of one depth are in.
 type dwarfLevel struct {
 	scope int32
@@ -232,44 +245,28 @@ func (d *dwarfData) walkUnit(u *dwarfUnit) error {
 			return inquest.Errorf(inquest.ErrInvalid, "entry at %#x has code %d, which is not declared", off, code)
 		}
 		level := levels[len(levels)-1]
-		switch {
-		case decl.wanted:
-			d.fieldBudget -= len(decl.fields)
-			e := u.entry(&c, decl)
-			if c.bad {
-				break
+		if !decl.wanted {
+			u.skip(&c, decl)
+		} else if e := u.entry(&c, decl); first && e.language == languageGo {
+			return nil
+		} else if first && !c.bad {
+			if err := u.begin(&e); err != nil {
+				return err
 			}
-			if first {
-				if e.language == languageGo {
-					return nil
-				}
-				if err := u.begin(&e); err != nil {
-					return err
-				}
-				break
-			}
+		} else if !c.bad {
 			level = u.enter(off, decl.tag, &e, level)
-		case decl.size >= 0:
-			c.skip(uint64(decl.size))
-		default:
-			d.fieldBudget -= len(decl.fields)
-			for _, f := range decl.fields {
-				u.value(&c, f)
-			}
 		}
 		if c.bad {
 			return inquest.Errorf(inquest.ErrInvalid, "entry at %#x cannot be read: it is cut off, or has attributes of unknown form", off)
 		}
-		if first && !decl.wanted {
-			return nil // no unit of code
+		if first && (!decl.wanted || !decl.children) {
+			return nil // no unit of code, or an empty one
 		}
 		if decl.children {
 			if len(levels) == dwarfMaxDepth {
 				return inquest.Errorf(inquest.ErrInvalid, "entry at %#x is %d entries deep", off, len(levels))
 			}
 			levels = append(levels, level)
-		} else if first {
-			return nil
 		}
 	}
 	return nil

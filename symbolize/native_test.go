@@ -55,7 +55,7 @@ func compileNative(t testing.TB, compiler string, args ...string) string {
 	out := filepath.Join(t.TempDir(), "prog")
 	full := []string{"-o", out}
 	for _, a := range args {
-		if strings.HasSuffix(a, ".c") || strings.HasSuffix(a, ".cc") || strings.HasSuffix(a, ".S") {
+		if strings.HasSuffix(a, ".c") || strings.HasSuffix(a, ".cc") || strings.HasSuffix(a, ".S") || strings.HasSuffix(a, ".rs") {
 			a = filepath.Join("testdata", "native", a)
 		}
 		full = append(full, a)
@@ -198,6 +198,10 @@ func (s symbolNames) around(addr uint64) (names []string, in bool) {
 	return names, in
 }
 
+// partOf is what compilers and linkers append to the names of parts, copies and
+// versions of a function.
+var partOf = regexp.MustCompile(`( \[clone .*| \(\..*|@.*|\.(cold|part|isra|constprop|lto_priv|llvm)\b.*)$`)
+
 // agree says whether frames are those of an oracle, apart from what
 // is known to differ:
 //   - oracles take what lies between two functions for the end of the first;
@@ -218,9 +222,7 @@ func agree(got, want []inquest.Frame, source string, symbols symbolNames, addr u
 		if source == "dwarf" && (g.File != w.File || g.Line != w.Line) {
 			return false
 		}
-		w.Function, _, _ = strings.Cut(w.Function, " [clone")
-		w.Function, _, _ = strings.Cut(w.Function, "@")
-		w.Function, _, _ = strings.Cut(w.Function, ".")
+		w.Function = partOf.ReplaceAllString(w.Function, "")
 		same := g.Function == w.Function || strings.HasSuffix(g.Function, "::"+w.Function)
 		if !same && i == len(got)-1 && slices.Contains(names, want[i].Function) {
 			same = slices.Contains(names, g.Function)
