@@ -116,6 +116,30 @@ func weakSpans(t *testing.T, data []byte) [][2]uint64 {
 	return out
 }
 
+// TestNativeDamagedUnit loses a unit, says so, and has what is in the others.
+func TestNativeDamagedUnit(t *testing.T) {
+	u := hostileUnits[0]
+	u.units = 2
+	data := u.file()
+	second := 64 + 64 + unitHead + len(u.info) // after the header of the file and the code
+	data[second+4] = 9                         // its version
+	b, err := symbolize.EncodeNative(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := symbolize.OpenNative(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := table.Frames(nil, 0x1000); len(f) != 1 || f[0].Function != "f" {
+		t.Errorf("frames of the good unit: %v, want f", f)
+	}
+	want := "1 of 2 units of debug information cannot be read; the first: unit at 0x1d of .debug_info: it has version 9, versions 2 to 5 are known"
+	if got := table.Damaged(); got != want {
+		t.Errorf("damage:\n got %s\nwant %s", got, want)
+	}
+}
+
 // TestNativeTableDamage changes the table itself: it is refused, or answers.
 func TestNativeTableDamage(t *testing.T) {
 	file := compileNative(t, "g++", "-O2", "-g", "shapes.cc", "shapes_main.cc")

@@ -443,3 +443,25 @@ func main() { println(C.more(20)) }
 		t.Errorf("no function at _start")
 	}
 }
+
+func BenchmarkNativeEncode(b *testing.B) {
+	data, err := os.ReadFile(compileNative(b, "g++", "-O2", "-g", "shapes.cc", "shapes_main.cc"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, err := symbolize.EncodeNative(bytes.NewReader(data), int64(len(data))); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkNativeFrames(b *testing.B) {
+	file := compileNative(b, "g++", "-O2", "-g", "shapes.cc", "shapes_main.cc")
+	table, addrs := openNative(b, file), codeAddresses(b, file, 7)
+	var frames []inquest.Frame
+	for i := 0; b.Loop(); i++ {
+		frames = table.Frames(frames[:0], addrs[i%len(addrs)])
+	}
+}
