@@ -63,7 +63,7 @@ func (w *nativeWriter) column(c []uint64) {
 	for _, v := range c {
 		all |= v
 	}
-	width := (bits.Len64(all) + 7) / 8
+	width := max(1, (bits.Len64(all)+7)/8) // of no bytes there could be any number
 	w.number(uint64(len(c)))
 	w.b = append(w.b, byte(width))
 	for _, v := range c {
@@ -143,7 +143,7 @@ type nativeColumn struct {
 
 func (r *nativeReader) column() nativeColumn {
 	n := r.number()
-	if len(r.b) == 0 || r.b[0] > 8 || n > 1<<31 || n*uint64(r.b[0]) > uint64(len(r.b)-1) {
+	if len(r.b) == 0 || r.b[0] < 1 || r.b[0] > 8 || n > 1<<31 || n*uint64(r.b[0]) > uint64(len(r.b)-1) {
 		r.bad, r.b = true, nil
 		return nativeColumn{}
 	}
