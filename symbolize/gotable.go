@@ -222,10 +222,11 @@ func (g *goWriter) file(cu uint64, no int32) int32 {
 	return g.rec.file(uint32(len(t.names)) + off)
 }
 
-// nameRef is an offset of the pool +1; 0 stands for no name, which in the
-// pool is offset 0.
+// nameRef is an offset of the pool +1, 0 if it is not in the pool. (The
+// runtime has no name for the first of the pool, which is the first function
+// of the program; we do.)
 func (g *goWriter) nameRef(off uint32) uint32 {
-	if off == 0 || uint64(off) >= uint64(len(g.t.names)) {
+	if uint64(off) >= uint64(len(g.t.names)) {
 		return 0
 	}
 	return off + 1

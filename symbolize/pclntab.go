@@ -184,9 +184,9 @@ func (t *pclntab) inlineTree(row []byte) (addr uint64, ok bool) {
 	return t.gofunc + uint64(off), off != math.MaxUint32
 }
 
-// name returns a name of the pool; "" for offset 0, as the runtime has it.
+// name returns a name of the pool.
 func (t *pclntab) name(off uint32) []byte {
-	if off == 0 || uint64(off) >= uint64(len(t.names)) {
+	if uint64(off) >= uint64(len(t.names)) {
 		return nil
 	}
 	name, _, _ := bytes.Cut(t.names[off:], []byte{0})
