@@ -213,6 +213,13 @@ func (t *pclntab) cursor(off uint32) pcCursor {
 // next goes to the next value. A delta of zero ends the table, but not
 // before anything was covered: files and lines of the first value may be 0.
 func (c *pcCursor) next() {
+	if p := c.p; len(p) >= 2 && p[0]|p[1] < 0x80 && p[0] != 0 { // most are so short
+		delta := uint32(p[0])
+		c.p = p[2:]
+		c.val += int32(-(delta & 1) ^ delta>>1)
+		c.pc += uint64(p[1]) * c.quantum
+		return
+	}
 	delta, n := pcVarint(c.p)
 	pcDelta, m := pcVarint(c.p[n:])
 	if n == 0 || m == 0 || delta == 0 && c.pc != 0 {

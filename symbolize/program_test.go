@@ -112,3 +112,11 @@ func newTable(t testing.TB, exe []byte) *symbolize.Table {
 	}
 	return table
 }
+
+// buildCommand builds the collector.
+func buildCommand(t testing.TB, out string) {
+	t.Helper()
+	if msg, err := exec.Command("go", "build", "-o", out, "../cmd/collector").CombinedOutput(); err != nil {
+		t.Fatalf("build the collector: %v\n%s", err, msg)
+	}
+}
