@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"store":     {"profile", "calltree"},
 	"ingest":    {"profile", "store"},
 	"query":     {"profile", "calltree", "store"},
-	"agent":     {"profile"},
+	"agent":     {"profile", "symbolize"},
 	"web":       {"profile", "calltree", "store", "ingest", "query"},
 
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
@@ -60,8 +60,13 @@ var heavy = map[string]string{
 	"github.com/prometheus/prometheus/discovery":     "agent",
 	"github.com/prometheus/prometheus/model/relabel": "agent",
 	"github.com/prometheus/prometheus/promql":        "query",
-	"golang.org/x/arch":                              "symbolize",
-	"github.com/ianlancetaylor/demangle":             "symbolize",
+
+	"debug/buildinfo":                    "symbolize",
+	"debug/dwarf":                        "symbolize",
+	"debug/elf":                          "symbolize",
+	"debug/gosym":                        "symbolize",
+	"github.com/ianlancetaylor/demangle": "symbolize",
+	"golang.org/x/arch":                  "symbolize",
 }
 
 // testOnly are dependencies that no program links.
