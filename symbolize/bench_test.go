@@ -90,7 +90,7 @@ func BenchmarkFirstUse(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := symbolize.WriteTable(w, bytes.NewReader(exe), int64(len(exe))); err != nil {
+		if err := symbolize.WriteTable(w, symbolize.Input{ReaderAt: bytes.NewReader(exe), Size: int64(len(exe))}, nil); err != nil {
 			b.Fatal(err)
 		}
 		info, err := w.Stat()
@@ -124,7 +124,7 @@ func BenchmarkHeap(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() { _ = w.Close() }()
-	if err := symbolize.WriteTable(w, bytes.NewReader(exe), int64(len(exe))); err != nil {
+	if err := symbolize.WriteTable(w, symbolize.Input{ReaderAt: bytes.NewReader(exe), Size: int64(len(exe))}, nil); err != nil {
 		b.Fatal(err)
 	}
 	info, err := w.Stat()

@@ -75,6 +75,9 @@ func (f *nativeFile) symbol(b, names []byte) (nativeSymbol, bool) {
 	default:
 		return s, false
 	}
+	if bytes.HasPrefix(names[min(int(s.name), len(names)):], []byte("runtime.etext\x00")) {
+		return s, false // the Go linker's mark where its code ends
+	}
 	switch bind {
 	case elf.STB_GLOBAL:
 	case elf.STB_WEAK:

@@ -68,14 +68,14 @@ func (t *pclntab) funcIDs() (ids funcIDs) {
 	return ids
 }
 
-// writeGo writes the parts of Go's functions.
-func writeGo(w *partWriter, f *image) error {
+// writeGo writes the parts of Go's functions, and returns where these are.
+func writeGo(w *partWriter, f *image) (text Range, err error) {
 	t, err := openPclntab(f)
 	if err != nil {
-		return err
+		return text, err
 	}
 	if err := t.checkRows(); err != nil {
-		return err
+		return text, err
 	}
 	// Tables of functions overlap where they are equal, but not so much that
 	// reading them all takes many times their size, unless somebody wants that.
@@ -88,17 +88,17 @@ func writeGo(w *partWriter, f *image) error {
 	var written uint64
 	for i := range t.nfunc {
 		if err := g.function(i); err != nil {
-			return err
+			return text, err
 		}
 		buf = g.rec.append(buf[:0])
 		entries = le.AppendUint32(entries, uint32(t.entry(i)))
 		offsets = le.AppendUint32(offsets, uint32(written))
 		names = le.AppendUint32(names, g.rec.calls[0].name)
 		if written += uint64(len(buf)); written > maxPartBytes {
-			return inquest.Errorf(inquest.ErrTooLarge, "functions of more than %d MB", maxPartBytes>>20)
+			return text, inquest.Errorf(inquest.ErrTooLarge, "functions of more than %d MB", maxPartBytes>>20)
 		}
 		if _, err := w.Write(buf); err != nil {
-			return err
+			return text, err
 		}
 	}
 	entries = le.AppendUint32(entries, uint32(t.entry(t.nfunc)))
@@ -111,20 +111,20 @@ func writeGo(w *partWriter, f *image) error {
 	}
 	for _, b := range [][]byte{entries, offsets, names} {
 		if _, err := w.Write(b); err != nil {
-			return err
+			return text, err
 		}
 	}
 	w.begin(partGo)
 	if _, err := w.Write(head); err != nil {
-		return err
+		return text, err
 	}
 	w.begin(partStrings)
 	for _, b := range [][]byte{t.names, t.files} {
 		if _, err := w.Write(b); err != nil {
-			return err
+			return text, err
 		}
 	}
-	return nil
+	return Range{t.text, t.text + t.entry(t.nfunc)}, nil
 }
 
 // checkRows sees that functions are sorted and in the table.
@@ -262,11 +262,11 @@ const maxHidden = 100
 // caller finds out what is shown after call n: the call around it, but for
 // wrappers that runtime.Callers hides.
 func (g *goWriter) caller(n int) {
-	c, at := &g.rec.calls[n], n
+	at := n
 	for range maxHidden {
 		s := g.outer(at)
 		if !g.ids.hides(g.raw[s.call].id, g.raw[n].id) {
-			c = &g.rec.calls[n]
+			c := &g.rec.calls[n]
 			c.caller, c.file, c.line = s.call, s.file, s.line
 			return
 		}

@@ -26,5 +26,5 @@ const (
 	partIndex    = 3 // entry of each function and the end of the last, offset of each record and the end, offset of each name; 4 bytes each
 	partRecords  = 4 // what is known of each function: see record.go
 	partStrings  = 5 // names, then files, each ended by a zero byte
-	// from 16 on: functions that are not Go's
+	partNative   = 16 // functions that are not Go's: see nativelayout.go
 )

@@ -442,6 +442,27 @@ func main() { println(C.more(20)) }
 	if table.Source(at["_start"]) == "" {
 		t.Errorf("no function at _start")
 	}
+	whole := readFile(t, file)
+	needTools(t, "strip", "objcopy")
+	stripped, debug := filepath.Join(dir, "stripped"), filepath.Join(dir, "debug")
+	runTool(t, "", "strip", "-o", stripped, file)
+	runTool(t, "", "objcopy", "--only-keep-debug", file, debug)
+	companion := symbolize.Input{ReaderAt: bytes.NewReader(readFile(t, debug))}
+	companion.Size = companion.ReaderAt.(*bytes.Reader).Size()
+	for name, table := range map[string]*symbolize.Table{
+		"whole": newTable(t, whole), "stripped": newTable(t, readFile(t, stripped)), "with companion": newTableWith(t, readFile(t, stripped), &companion),
+	} {
+		if got := table.Frames(nil, at["main.main"]); len(got) == 0 || got[0].Function != "main.main" || got[0].Line == 0 {
+			t.Errorf("%s: frames of Go's main: %+v", name, got)
+		}
+		got := table.Frames(nil, more[0][0])
+		if known := len(got) == 2 && got[0].Function == "twice" && got[1].Function == "more" && got[1].Line == 4; known != (name != "stripped") {
+			t.Errorf("%s: frames of more: %+v", name, got)
+		}
+		if n := len(table.Functions("more")); n != 1 && name != "stripped" {
+			t.Errorf("%s: %d functions are called more", name, n)
+		}
+	}
 }
 
 func BenchmarkNativeEncode(b *testing.B) {

@@ -134,20 +134,20 @@ func (s nativeSegment) next(b []byte) (nativeSegment, int) {
 		return s, 0
 	}
 	n += k
-	s.line = uint32(int64(s.line) + unzigzag(d))
+	s.line = uint32(int64(s.line) + nativeSigned(d))
 	if head&1 != 0 {
 		if d, k = nativeUvarint(b[n:]); k <= 0 {
 			return s, 0
 		}
 		n += k
-		s.node = uint32(int64(s.node) + unzigzag(d))
+		s.node = uint32(int64(s.node) + nativeSigned(d))
 	}
 	if head&2 != 0 {
 		if d, k = nativeUvarint(b[n:]); k <= 0 {
 			return s, 0
 		}
 		n += k
-		s.file = uint32(int64(s.file) + unzigzag(d))
+		s.file = uint32(int64(s.file) + nativeSigned(d))
 	}
 	return s, n
 }
@@ -160,8 +160,8 @@ func nativeUvarint(b []byte) (uint64, int) {
 	return binary.Uvarint(b)
 }
 
-// unzigzag undoes what binary.AppendVarint does to signs.
-func unzigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
+// nativeSigned undoes what binary.AppendVarint does to signs.
+func nativeSigned(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
 
 // each calls f with all segments, ascending.
 func (t *nativeTable) each(f func(nativeSegment) error) error {

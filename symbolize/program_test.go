@@ -102,8 +102,14 @@ func readFile(t testing.TB, path string) []byte {
 // newTable writes and opens the table of an executable.
 func newTable(t testing.TB, exe []byte) *symbolize.Table {
 	t.Helper()
+	return newTableWith(t, exe, nil)
+}
+
+// newTableWith is newTable with a companion.
+func newTableWith(t testing.TB, exe []byte, debug *symbolize.Input) *symbolize.Table {
+	t.Helper()
 	var blob bytes.Buffer
-	if err := symbolize.WriteTable(&blob, bytes.NewReader(exe), int64(len(exe))); err != nil {
+	if err := symbolize.WriteTable(&blob, symbolize.Input{ReaderAt: bytes.NewReader(exe), Size: int64(len(exe))}, debug); err != nil {
 		t.Fatal(err)
 	}
 	table, err := symbolize.OpenTable(bytes.NewReader(blob.Bytes()), int64(blob.Len()))

@@ -13,8 +13,11 @@
 package symbolize
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -26,12 +29,19 @@ type Range struct {
 	Start, End uint64
 }
 
-// WriteTable writes the table of an executable of size bytes. It takes less
-// than a tenth of a second for a large program; memory is what Go's table of
-// functions takes, which is a quarter of a program. The error is of kind
-// inquest.ErrNotFound if nothing in the file tells functions.
-func WriteTable(w io.Writer, r io.ReaderAt, size int64) error {
-	f, err := openELF(r, size)
+// Input is a file to be read.
+type Input struct {
+	io.ReaderAt
+	Size int64 // bytes
+}
+
+// WriteTable writes the table of an executable. Where debug is not nil it is
+// the executable's companion, see Pair, and says what functions there are that
+// are not Go's. A large program of Go takes less than a tenth of a second; memory is
+// what Go's table of functions takes, which is a quarter of a program, and debug
+// information unpacked. The error is of kind inquest.ErrNotFound if nothing tells functions.
+func WriteTable(w io.Writer, exe Input, debug *Input) error {
+	f, err := openELF(exe, exe.Size)
 	if err != nil {
 		return err
 	}
@@ -43,10 +53,43 @@ func WriteTable(w io.Writer, r io.ReaderAt, size int64) error {
 	if _, err := out.Write(f.loaded().encode()); err != nil {
 		return err
 	}
-	if err := writeGo(out, f); err != nil {
-		return err
+	text, noGo := writeGo(out, f)
+	if noGo != nil && !errors.Is(noGo, inquest.ErrNotFound) && !errors.Is(noGo, inquest.ErrInvalid) {
+		return noGo
+	}
+	if debug == nil {
+		debug = &exe
+	}
+	if err := writeNative(out, exe, *debug, text); err != nil && noGo != nil {
+		return errors.Join(noGo, err)
 	}
 	return out.finish()
+}
+
+// textPadding is what may follow Go's code in its section without being code.
+const textPadding = 64
+
+// writeNative writes the part of functions that are not Go's, if there is code
+// that is not. What is wrong with their names does no harm to Go's.
+func writeNative(w *partWriter, exe, debug Input, text Range) error {
+	f, err := openNativeFile(exe, exe.Size)
+	if err != nil {
+		return err
+	}
+	others := func(c nativeRange) bool { return c.lo < text.Start || c.hi > text.End+textPadding }
+	if text.End > text.Start && !slices.ContainsFunc(f.code, others) {
+		return nil
+	}
+	b, err := encodeNative(debug, debug.Size, [2]uint64{text.Start, text.End})
+	if err != nil {
+		return err
+	}
+	if t, err := openNative(b); err != nil || t.count == 0 {
+		return cmp.Or(err, inquest.Errorf(inquest.ErrNotFound, "neither debug information nor symbols"))
+	}
+	w.begin(partNative)
+	_, err = w.Write(b)
+	return err
 }
 
 // Table resolves addresses of one executable. It is safe for concurrent use,
@@ -54,6 +97,7 @@ func WriteTable(w io.Writer, r io.ReaderAt, size int64) error {
 type Table struct {
 	segments segments
 	golang   *goFunctions // nil: no Go functions
+	native   *nativeTable // nil: no others
 
 	mu  sync.Mutex // held while something is read
 	err atomic.Pointer[error]
@@ -82,6 +126,15 @@ func OpenTable(r io.ReaderAt, size int64) (*Table, error) {
 	}
 	if t.golang, err = openGo(p); err != nil {
 		return nil, err
+	}
+	if q := p.part(partNative); q.size > 0 {
+		b, err := p.read(q, 0, q.size)
+		if err != nil {
+			return nil, err
+		}
+		if t.native, err = openNative(b); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
 }
@@ -145,7 +198,10 @@ func (p *pages) numbers(q part, off, n uint64) ([]uint32, error) {
 // the runtime says "?". All strings are shared by all answers of the table.
 func (t *Table) Frames(dst []inquest.Frame, addr uint64) []inquest.Frame {
 	g := t.golang
-	if g == nil {
+	if g == nil || addr < g.start || addr >= g.end {
+		if t.native != nil {
+			return t.native.frames(dst, addr)
+		}
 		return dst
 	}
 	x := g.answers.get(addr)
@@ -186,14 +242,19 @@ func (t *Table) Err() error {
 // none if there is none, several for a generic function. Ranges end where
 // the next function begins. Where a function was inlined is not looked for.
 func (t *Table) Functions(name string) []Range {
-	if t.golang == nil {
-		return nil
+	var ranges []Range
+	if t.golang != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		var err error
+		if ranges, err = t.golang.named(name); err != nil {
+			t.fail(err)
+		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	ranges, err := t.golang.named(name)
-	if err != nil {
-		t.fail(err)
+	if t.native != nil {
+		for _, r := range t.native.functions(name) {
+			ranges = append(ranges, Range{r[0], r[1]})
+		}
 	}
 	return ranges
 }
