@@ -165,7 +165,7 @@ func Check(ctx context.Context, o CheckOptions) (*CheckReport, error) {
 	}
 	defer lock.Close()
 	c := &checker{
-		o: o, ctx: ctx, dir: o.Dir, pk: newPacker(), blobs: &dirBlobs{osFiles{}, filepath.Join(o.Dir, blockDir)},
+		o: o, ctx: ctx, dir: o.Dir, pk: newPacker(), blobs: blocksIn(osFiles{}, o.Dir),
 		report: &CheckReport{Deep: o.Deep, Began: o.Now().UTC(), Problems: []CheckProblem{}}, blocks: map[string]*checkedBlock{},
 	}
 	if err := c.directory(); err != nil {

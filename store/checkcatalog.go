@@ -329,7 +329,7 @@ func (c *checker) makeCatalog(there bool) (kept string, err error) {
 			return "", err
 		}
 	}
-	if err := os.MkdirAll(c.blobs.dir, 0o700); err != nil {
+	if err := c.blobs.make(); err != nil {
 		return kept, err
 	}
 	cat, _, err := openCatalog(osFiles{}, c.dir)

@@ -61,6 +61,7 @@ type Options struct {
 	// KeeperBytesPerSecond is how much background jobs read and write at most;
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
+	BinaryBytes          int64 // largest binary stored; default 2 GiB
 	// Idle has nothing done in the background, and the policy of retention stays
 	// the one that was in force: for a store that is opened to be copied.
 	Idle bool
@@ -91,6 +92,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MergeBytes, 64<<20)
 	setDefault(&o.KeeperBytesPerSecond, 32<<20)
 	setDefault(&o.rollBytes, o.MergeBytes/4)
+	setDefault(&o.BinaryBytes, 2<<30)
 	if o.merge == (mergeSizes{}) {
 		o.merge = defaultMergeSizes
 	}
@@ -134,6 +136,8 @@ type Store struct {
 	keeper    *keeper
 	retainer  *retainer
 	deletions deletions
+	binaries  *binaries
+	seen      *seen
 	reach     atomic.Pointer[reach]
 	reachFile sideFile
 
@@ -233,6 +237,9 @@ func (s *Store) Close() error {
 	<-s.started
 	s.writers.Wait()
 	err := s.closer.flush(context.Background())
+	if e := s.flushSeen(); err == nil {
+		err = e
+	}
 	s.closer.stop()
 	s.commit.stop()
 	if e := s.log.rotate(); err == nil {
