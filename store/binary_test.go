@@ -22,14 +22,14 @@ import (
 )
 
 // fakeBinary is a file that fakeIdentify understands: a line of words, then
-// hex digits.
+// words.
 func fakeBinary(id, code string, dwarf bool, size int) []byte {
 	raw := fmt.Appendf(nil, "BINARY %s %s %t\n", id, code, dwarf)
 	rnd := rand.New(rand.NewPCG(1, uint64(len(id)+len(code))))
 	for len(raw) < size {
-		raw = append(raw, "0123456789abcdef"[rnd.IntN(16)])
+		raw = fmt.Appendf(raw, "word%d ", rnd.IntN(1000))
 	}
-	return raw
+	return raw[:max(size, bytes.IndexByte(raw, '\n')+1)]
 }
 
 // fakeIdentify is what stands in the first line of fakeBinary.
@@ -257,7 +257,7 @@ func TestUploadRefused(t *testing.T) {
 		kind error
 		says string
 	}{
-		{"no hash", func() error { _, _, err := v.s.BeginUpload("abc", 5); return err }, inquest.ErrInvalid, "64 hex digits"},
+		{"no hash", func() error { _, _, err := v.s.BeginUpload("abc", 5); return err }, inquest.ErrInvalid, "64 words"},
 		{"no size", func() error { _, _, err := v.s.BeginUpload(shaOf(raw), 0); return err }, inquest.ErrInvalid, "size"},
 		{"large", func() error { _, _, err := v.s.BeginUpload(shaOf(raw), 2<<20); return err }, inquest.ErrTooLarge, "1048576 bytes"},
 		{"other size", func() error {
