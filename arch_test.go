@@ -23,14 +23,15 @@ const modulePath = "github.com/goinquest/inquest"
 // itself. A room that is not here does not exist: add it with its arrows, as
 // ARCHITECTURE.md has them, when it is built.
 var arrows = map[string][]string{
-	"":         {},
-	"profile":  {},
-	"calltree": {},
-	"store":    {"profile", "calltree"},
-	"ingest":   {"profile", "store"},
-	"query":    {"profile", "calltree", "store"},
-	"agent":    {"profile"},
-	"web":      {"profile", "calltree", "store", "ingest", "query"},
+	"":          {},
+	"profile":   {},
+	"calltree":  {},
+	"symbolize": {},
+	"store":     {"profile", "calltree"},
+	"ingest":    {"profile", "store"},
+	"query":     {"profile", "calltree", "store"},
+	"agent":     {"profile", "symbolize"},
+	"web":       {"profile", "calltree", "store", "ingest", "query"},
 
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
 		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo"},
@@ -59,6 +60,13 @@ var heavy = map[string]string{
 	"github.com/prometheus/prometheus/discovery":     "agent",
 	"github.com/prometheus/prometheus/model/relabel": "agent",
 	"github.com/prometheus/prometheus/promql":        "query",
+
+	"debug/buildinfo":                    "symbolize",
+	"debug/dwarf":                        "symbolize",
+	"debug/elf":                          "symbolize",
+	"debug/gosym":                        "symbolize",
+	"github.com/ianlancetaylor/demangle": "symbolize",
+	"golang.org/x/arch":                  "symbolize",
 }
 
 // testOnly are dependencies that no program links.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/host"
+	"github.com/goinquest/inquest/symbolize"
 )
 
 // selfURL stands for the agent's own process; nothing listens there.
@@ -38,7 +39,7 @@ func newSelfIdentity() selfIdentity {
 		return id
 	}
 	defer func() { _ = f.Close() }() // only read
-	if b, err := host.ReadBuild(f); err == nil {
+	if b, err := symbolize.ReadBuild(f); err == nil {
 		id.build = b
 	}
 	return id

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/symbolize"
 )
 
 const (
@@ -210,7 +211,7 @@ func (r *round) inspect(dir string, key exeKey) (*inquest.Build, bool) {
 		return nil, true // it ended, or may not be read: it is not scraped
 	}
 	defer func() { _ = f.Close() }() // only read
-	b, err := ReadBuild(f)
+	b, err := symbolize.ReadBuild(f)
 	if err != nil {
 		b = nil
 	}

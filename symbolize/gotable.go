@@ -1,0 +1,329 @@
+package symbolize
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/goinquest/inquest"
+)
+
+// goWriter turns Go's table of functions into the parts of ours.
+type goWriter struct {
+	t    *pclntab
+	tree *windows
+	ids  funcIDs
+	left int // steps through pc tables and inlined calls that are still allowed
+	rec  record
+
+	row   []byte
+	local []int32 // number of each record of the inline tree in rec.calls, 0 if it has none yet
+	raw   []inlined
+}
+
+// inlined is a record of the inline tree.
+type inlined struct {
+	index    int32 // in the tree
+	id       byte
+	parentPC int32 // an instruction of the call, from the function's entry
+}
+
+// funcIDs are the numbers of functions that decide whether a wrapper is
+// shown. They differ from release to release, so they are taken from the
+// functions that bear them.
+type funcIDs struct {
+	wrapper uint8
+	panics  [3]uint8 // gopanic, sigpanic, panicwrap; 0 if they are not there
+}
+
+// hides reports whether runtime.Callers leaves out a wrapper that called a
+// function with this id. It shows those that a panic comes from.
+func (ids funcIDs) hides(wrapper, callee uint8) bool {
+	return wrapper == ids.wrapper && ids.wrapper != 0 && (callee == 0 || bytes.IndexByte(ids.panics[:], callee) < 0)
+}
+
+// funcIDs looks at all functions.
+func (t *pclntab) funcIDs() (ids funcIDs) {
+	var last uint8
+	for i := range t.nfunc {
+		row := t.row(i)
+		if row == nil || row[funcID] == 0 {
+			continue
+		}
+		id := row[funcID]
+		switch string(t.name(t.order.Uint32(row[funcName:]))) {
+		case "runtime.gopanic":
+			ids.panics[0] = id
+		case "runtime.sigpanic":
+			ids.panics[1] = id
+		case "runtime.panicwrap":
+			ids.panics[2] = id
+		case "runtime.systemstack_switch":
+			ids.wrapper = id + 1 // the next and last one, from Go 1.20 to 1.26
+		}
+		last = max(last, id)
+	}
+	if ids.wrapper == 0 { // names were made unreadable
+		ids.wrapper = last
+	}
+	return ids
+}
+
+// writeGo writes the parts of Go's functions.
+func writeGo(w *partWriter, f *image) error {
+	t, err := openPclntab(f)
+	if err != nil {
+		return err
+	}
+	if err := t.checkRows(); err != nil {
+		return err
+	}
+	// Tables of functions overlap where they are equal, but not so much that
+	// reading them all takes many times their size, unless somebody wants that.
+	g := &goWriter{t: t, tree: &windows{f: f}, ids: t.funcIDs(), left: 4*len(t.pctab) + 4*len(t.funcs)}
+
+	le := binary.LittleEndian
+	w.begin(partRecords)
+	entries, offsets, names := make([]byte, 0, 4*t.nfunc+4), make([]byte, 0, 4*t.nfunc+4), make([]byte, 0, 4*t.nfunc)
+	var buf []byte
+	var written uint64
+	for i := range t.nfunc {
+		if err := g.function(i); err != nil {
+			return err
+		}
+		buf = g.rec.append(buf[:0])
+		entries = le.AppendUint32(entries, uint32(t.entry(i)))
+		offsets = le.AppendUint32(offsets, uint32(written))
+		names = le.AppendUint32(names, g.rec.calls[0].name)
+		if written += uint64(len(buf)); written > maxPartBytes {
+			return inquest.Errorf(inquest.ErrTooLarge, "functions of more than %d MB", maxPartBytes>>20)
+		}
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+	}
+	entries = le.AppendUint32(entries, uint32(t.entry(t.nfunc)))
+	offsets = le.AppendUint32(offsets, uint32(written))
+
+	w.begin(partIndex)
+	head := make([]byte, 0, 32)
+	for _, v := range []uint64{t.text, t.text + t.entry(t.nfunc), uint64(t.nfunc), uint64(len(t.names))} {
+		head = le.AppendUint64(head, v)
+	}
+	for _, b := range [][]byte{entries, offsets, names} {
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+	w.begin(partGo)
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	w.begin(partStrings)
+	for _, b := range [][]byte{t.names, t.files} {
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRows sees that functions are sorted and in the table.
+func (t *pclntab) checkRows() error {
+	for i := range t.nfunc {
+		if t.entry(i) > t.entry(i+1) || t.row(i) == nil {
+			return inquest.Errorf(inquest.ErrInvalid, "Go's table of functions: row %d of %d is wrong", i, t.nfunc)
+		}
+	}
+	return nil
+}
+
+var errOverlap = inquest.Errorf(inquest.ErrInvalid, "Go's table of functions has more in it than its size allows")
+
+// function makes the record of function i.
+func (g *goWriter) function(i int) error {
+	t := g.t
+	g.row = t.row(i)
+	g.rec.reset()
+	for n := 1; n < len(g.raw); n++ {
+		g.local[g.raw[n].index] = 0
+	}
+	g.raw = append(g.raw[:0], inlined{index: 0, id: g.row[funcID]})
+	g.rec.calls = append(g.rec.calls, call{
+		name: g.nameRef(t.order.Uint32(g.row[funcName:])), start: int32(t.order.Uint32(g.row[funcStart:])), caller: -1, file: -1,
+	})
+	if err := g.spans(uint32(t.entry(i+1) - t.entry(i))); err != nil {
+		return err
+	}
+	for n := 1; n < len(g.rec.calls); n++ {
+		if g.left--; g.left < 0 {
+			return errOverlap
+		}
+		g.caller(n)
+	}
+	return nil
+}
+
+// spans merges the tables of files, lines and inlined calls.
+func (g *goWriter) spans(size uint32) error {
+	t := g.t
+	var cursors [3]pcCursor // files, lines, calls
+	cursors[0] = t.cursor(t.order.Uint32(g.row[funcPcfile:]))
+	cursors[1] = t.cursor(t.order.Uint32(g.row[funcPcln:]))
+	tree, ok := t.inlineTree(g.row)
+	if ok {
+		cursors[2] = t.cursor(t.pcdata(g.row, pcdataInline))
+	} else {
+		cursors[2] = pcCursor{val: -1, end: true}
+	}
+	g.tree.base = tree
+	cu := uint64(t.order.Uint32(g.row[funcCU:]))
+	file, fileAt := int32(-1), int32(-1) // as in the record, as in the table
+	for pc := uint64(0); pc < uint64(size); {
+		next := uint64(size)
+		for i := range cursors {
+			c := &cursors[i]
+			for !c.end && c.pc <= pc {
+				c.next()
+				g.left--
+			}
+			if !c.end {
+				next = min(next, c.pc)
+			}
+		}
+		if cursors[0].val != fileAt {
+			g.left -= len(g.rec.files) / 32
+			fileAt = cursors[0].val
+			file = g.file(cu, fileAt)
+		}
+		if g.left < 0 {
+			return errOverlap
+		}
+		s := span{uint32(next), g.call(cursors[2].val), file, cursors[1].val}
+		if fileAt < 0 || s.line == -1 || int(fileAt) >= len(t.files) {
+			s.file, s.line = -1, 0 // the runtime says "?", 0
+		}
+		g.rec.add(s)
+		pc = next
+	}
+	return nil
+}
+
+// file returns the index in the record of a file of a compilation unit.
+func (g *goWriter) file(cu uint64, no int32) int32 {
+	t := g.t
+	at := (cu + uint64(uint32(no))) * 4
+	if no < 0 || at+4 > uint64(len(t.cus)) {
+		return -1
+	}
+	off := t.order.Uint32(t.cus[at:])
+	if uint64(off) >= uint64(len(t.files)) {
+		return -1
+	}
+	return g.rec.file(uint32(len(t.names)) + off)
+}
+
+// nameRef is an offset of the pool +1, 0 if it is not in the pool. (The
+// runtime has no name for the first of the pool, which is the first function
+// of the program; we do.)
+func (g *goWriter) nameRef(off uint32) uint32 {
+	if uint64(off) >= uint64(len(g.t.names)) {
+		return 0
+	}
+	return off + 1
+}
+
+// call returns the number of a record of the inline tree in rec.calls, where
+// it is added if it is new; 0, which is the function itself, for -1.
+func (g *goWriter) call(index int32) int32 {
+	if index < 0 || index >= maxInlineIndex {
+		return 0
+	}
+	if int(index) >= len(g.local) {
+		g.local = append(g.local, make([]int32, int(index)+1-len(g.local))...)
+	}
+	if n := g.local[index]; n != 0 {
+		return n
+	}
+	b := g.tree.record(uint64(index))
+	if b == nil {
+		return 0
+	}
+	n := int32(len(g.rec.calls))
+	g.local[index] = n
+	order := g.t.order
+	g.raw = append(g.raw, inlined{index, b[0], int32(order.Uint32(b[8:]))})
+	g.rec.calls = append(g.rec.calls, call{name: g.nameRef(order.Uint32(b[4:])), start: int32(order.Uint32(b[12:])), caller: -1, file: -1})
+	return n
+}
+
+// maxHidden is how many wrappers in a row are passed over.
+const maxHidden = 100
+
+// caller finds out what is shown after call n: the call around it, but for
+// wrappers that runtime.Callers hides.
+func (g *goWriter) caller(n int) {
+	c, at := &g.rec.calls[n], n
+	for range maxHidden {
+		s := g.outer(at)
+		if !g.ids.hides(g.raw[s.call].id, g.raw[n].id) {
+			c = &g.rec.calls[n]
+			c.caller, c.file, c.line = s.call, s.file, s.line
+			return
+		}
+		if s.call == 0 {
+			return
+		}
+		at = int(s.call)
+	}
+}
+
+// outer finds the span that call n was made from, in terms of rec.calls.
+func (g *goWriter) outer(n int) span {
+	return g.rec.at(g.raw[n].parentPC)
+}
+
+// windows reads inline trees, which lie scattered between other constants.
+type windows struct {
+	f    *image
+	base uint64 // of the tree that is read
+	kept map[uint64][]byte
+	read uint64 // windows until now
+}
+
+const (
+	windowBytes = 1 << 16
+	maxWindows  = 1 << 10 // that are kept
+	maxRereads  = 8       // of the whole file
+)
+
+// record returns one record of the tree; nil if it is not in the file.
+func (w *windows) record(index uint64) []byte {
+	off, left, ok := w.f.fileRange(w.base + index*inlineSize)
+	if !ok || left < inlineSize {
+		return nil
+	}
+	no, at := off/windowBytes, off%windowBytes
+	if at+inlineSize > windowBytes {
+		b, err := w.f.read(off, inlineSize)
+		if err != nil {
+			return nil
+		}
+		return b
+	}
+	b, ok := w.kept[no]
+	if !ok {
+		if w.read++; w.read > maxRereads*(w.f.size/windowBytes+1) {
+			return nil
+		}
+		var err error
+		b, err = w.f.read(no*windowBytes, min(windowBytes, w.f.size-no*windowBytes))
+		if err != nil {
+			return nil
+		}
+		if w.kept == nil || len(w.kept) >= maxWindows {
+			w.kept = map[uint64][]byte{}
+		}
+		w.kept[no] = b
+	}
+	return b[at : at+inlineSize]
+}

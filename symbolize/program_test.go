@@ -1,0 +1,114 @@
+package symbolize_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/goinquest/inquest/symbolize"
+)
+
+// program is a way to build the test program.
+type program struct {
+	toolchain string // "" is the local one
+	arch      string // "" is ours
+	cgo       bool
+	args      []string // of go build
+	strip     bool     // by strip(1)
+}
+
+// build builds the test program and returns its path. Where that is not
+// possible, the test is skipped, or fails under CI.
+func (p program) build(t testing.TB) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "load")
+	cmd := exec.Command("go", append(append([]string{"build", "-o", out}, p.args...), ".")...)
+	cmd.Dir = filepath.Join("testdata", "load")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
+	if p.cgo {
+		p.need(t, "gcc")
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+	}
+	if p.toolchain != "" {
+		cmd.Env = append(cmd.Env, "GOTOOLCHAIN="+p.toolchain)
+	}
+	if p.arch != "" {
+		cmd.Env = append(cmd.Env, "GOARCH="+p.arch)
+	}
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		if p.toolchain != "" && bytes.Contains(msg, []byte("toolchain not available")) || bytes.Contains(msg, []byte("download go1")) {
+			missing(t, "%s cannot be had: %s", p.toolchain, msg)
+		}
+		t.Fatalf("%s: %v\n%s", cmd, err, msg)
+	}
+	if p.strip {
+		p.need(t, "strip")
+		if msg, err := exec.Command("strip", out).CombinedOutput(); err != nil {
+			t.Fatalf("strip: %v\n%s", err, msg)
+		}
+	}
+	return out
+}
+
+func (p program) need(t testing.TB, tool string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err != nil {
+		missing(t, "%s is not here", tool)
+	}
+}
+
+// missing skips a test that cannot run here; under CI it may not be missing.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+func (p program) String() string {
+	name := strings.TrimPrefix(p.toolchain, "go")
+	if name == "" {
+		name = "local"
+	}
+	for _, a := range p.args {
+		name += "," + strings.Trim(a, "-")
+	}
+	if p.cgo {
+		name += ",cgo"
+	}
+	if p.strip {
+		name += ",strip"
+	}
+	if p.arch != "" {
+		name += "," + p.arch
+	}
+	return name
+}
+
+// readFile returns a whole file.
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// newTable writes and opens the table of an executable.
+func newTable(t testing.TB, exe []byte) *symbolize.Table {
+	t.Helper()
+	var blob bytes.Buffer
+	if err := symbolize.WriteTable(&blob, bytes.NewReader(exe), int64(len(exe))); err != nil {
+		t.Fatal(err)
+	}
+	table, err := symbolize.OpenTable(bytes.NewReader(blob.Bytes()), int64(blob.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}

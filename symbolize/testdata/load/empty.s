@@ -1,0 +1,1 @@
+// An empty file, so that main may have functions without a body.
