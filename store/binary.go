@@ -285,7 +285,7 @@ func inspectBinary(blobs *dirBlobs, pk *packer, sha string) (*StoredBinary, erro
 
 // lostBinary tells of a binary that cannot be served.
 func (s *Store) lostBinary(sha string, err error) {
-	what := fmt.Sprintf("%s/%s: %v", binaryDir, sha+binarySuffix, err)
+	what := fmt.Sprintf("%s: %v", binaryFile(sha), err)
 	s.mu.Lock()
 	known := slices.Contains(s.lostLog, what)
 	if !known {

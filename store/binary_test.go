@@ -257,7 +257,7 @@ func TestUploadRefused(t *testing.T) {
 		kind error
 		says string
 	}{
-		{"no hash", func() error { _, _, err := v.s.BeginUpload("abc", 5); return err }, inquest.ErrInvalid, "64 words"},
+		{"no hash", func() error { _, _, err := v.s.BeginUpload("abc", 5); return err }, inquest.ErrInvalid, "64 hex digits"},
 		{"no size", func() error { _, _, err := v.s.BeginUpload(shaOf(raw), 0); return err }, inquest.ErrInvalid, "size"},
 		{"large", func() error { _, _, err := v.s.BeginUpload(shaOf(raw), 2<<20); return err }, inquest.ErrTooLarge, "1048576 bytes"},
 		{"other size", func() error {
@@ -386,4 +386,211 @@ func TestBinaryTables(t *testing.T) {
 	if files, _ := os.ReadDir(filepath.Join(v.dir, "binaries")); len(files) > 0 {
 		t.Errorf("left behind: %v", files)
 	}
+}
+
+// noteData stores a profile of a build.
+func noteData(t *testing.T, v *survivor, n int, service, build string, start time.Time) {
+	t.Helper()
+	k := v.make(n, service, start)
+	x := v.records[k]
+	x.meta.Labels = inquest.NewLabels(map[string]string{"service": service, "instance": "i", "build": build})
+	v.records[k] = x
+	if err := v.send(k); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSeenBuilds(t *testing.T) {
+	v := newSurvivor(t)
+	v.open()
+	noteData(t, v, 1, "a", "b1", t0.Add(time.Hour))
+	noteData(t, v, 2, "a", "b1", t0)
+	noteData(t, v, 3, "b", "b1", t0.Add(2*time.Hour))
+	noteData(t, v, 4, "b", "b2", t0)
+	want := map[string][]store.SeenBuild{
+		"b1": {{Service: "a", First: t0, Last: t0.Add(time.Hour)}, {Service: "b", First: t0.Add(2 * time.Hour), Last: t0.Add(2 * time.Hour)}},
+		"b2": {{Service: "b", First: t0, Last: t0}},
+	}
+	look := func(when string) {
+		t.Helper()
+		if diff := cmp.Diff(want, v.s.SeenBuilds()); diff != "" {
+			t.Error(when, diff)
+		}
+	}
+	look("at once")
+	v.s.Close()
+	v.open()
+	look("after a start")
+	settle(t, v.s)
+	v.s.Close()
+	if err := os.Remove(filepath.Join(v.dir, "catalog.db")); err != nil {
+		t.Fatal(err)
+	}
+	v.open()
+	settle(t, v.s)
+	// Parts say of all their builds what they know of one.
+	for build, services := range v.s.SeenBuilds() {
+		if len(services) != len(want[build]) {
+			t.Errorf("without the catalog: %s is seen in %v", build, services)
+		}
+		for i, s := range services {
+			if s.Last.Before(want[build][i].Last) || s.First.After(want[build][i].First) {
+				t.Errorf("without the catalog: %s is seen in %v, want %v at least", build, s, want[build][i])
+			}
+		}
+	}
+}
+
+func TestBinaryRetention(t *testing.T) {
+	day := 24 * time.Hour
+	v := newSurvivor(t, func(o *store.Options) {
+		o.Retention = store.Retention{Raw: 10 * day, FiveMinutes: 20 * day, Hour: 20 * day, Day: 50 * day, BinariesUnused: 5 * day}
+	})
+	v.open()
+	mustUpload(t, v.s, fakeBinary("used", "c", true, 1000), store.SourceCI)
+	mustUpload(t, v.s, fakeBinary("idle", "c", true, 1000), store.SourceCI)
+	noteData(t, v, 1, "a", "used", t0)
+	left := func(want ...string) {
+		t.Helper()
+		settle(t, v.s)
+		var got []string
+		for _, id := range []string{"used", "idle", "late"} {
+			if len(v.s.Binaries(id)) > 0 {
+				got = append(got, id)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	v.later(4 * day)
+	left("used", "idle")
+	v.later(2 * day)
+	left("used")
+	v.later(43 * day)
+	left("used")
+	v.later(2 * day)
+	left()
+
+	// Beyond the bound what is needed least goes first.
+	noteData(t, v, 2, "a", "used", t0.Add(51*day))
+	mustUpload(t, v.s, fakeBinary("used", "c", true, 1000), store.SourceCI)
+	mustUpload(t, v.s, fakeBinary("idle", "c", true, 1000), store.SourceCI)
+	v.later(time.Hour)
+	mustUpload(t, v.s, fakeBinary("late", "c", true, 1000), store.SourceCI)
+	left("used", "idle", "late")
+	policy := v.s.Retention()
+	policy.BinariesMaxBytes = v.s.BinaryStats().Bytes - 1
+	if err := v.s.SetRetention(policy); err != nil {
+		t.Fatal(err)
+	}
+	left("used", "late")
+	policy.BinariesMaxBytes = v.s.BinaryStats().Bytes - 1
+	if err := v.s.SetRetention(policy); err != nil {
+		t.Fatal(err)
+	}
+	left("used")
+	if n := v.s.BinaryStats().Evicted; n != 2 {
+		t.Errorf("%d evicted", n)
+	}
+}
+
+// TestBinaryCare loses rows and files of binaries, and makes backups.
+func TestBinaryCare(t *testing.T) {
+	ctx := context.Background()
+	v := newSurvivor(t)
+	v.open()
+	b := mustUpload(t, v.s, fakeBinary("one", "c", true, 600<<10), store.SourceCI)
+	two := mustUpload(t, v.s, fakeBinary("two", "c", true, 1000), store.SourceCI)
+	raw := readBinary(t, v.s, b.SHA256)
+	if err := v.s.PutTable(b.SHA256, 1, func(w io.Writer) error { _, err := w.Write(raw[:10]); return err }); err != nil {
+		t.Fatal(err)
+	}
+	backup, restored := fastDir(t), filepath.Join(fastDir(t), "restored")
+	for range 2 {
+		m, err := v.s.BackupDir(ctx, backup, nil)
+		if err != nil || m.Binaries != 2 {
+			t.Fatalf("%+v, %v", m, err)
+		}
+	}
+	if _, err := store.RestoreDir(ctx, backup, store.RestoreOptions{Dir: restored}); err != nil {
+		t.Fatal(err)
+	}
+	back := survivorIn(t, restored)
+	back.open()
+	if !bytes.Equal(readBinary(t, back.s, b.SHA256), raw) || len(back.s.Binaries("two")) != 1 {
+		t.Error("restored with other bytes")
+	}
+	report, err := v.s.Check(ctx, true, nil)
+	if err != nil || !report.Whole() || report.Binaries != 2 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	v.s.Close()
+	check := func(repair bool, want ...string) {
+		t.Helper()
+		report, err := store.Check(ctx, store.CheckOptions{Dir: v.dir, Repair: repair, Deep: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range report.Problems {
+			got = append(got, p.Where)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff, report.Problems)
+		}
+	}
+	check(false)
+	if err := os.Remove(filepath.Join(v.dir, "catalog.db")); err != nil {
+		t.Fatal(err)
+	}
+	lost := copyFast(t, v.dir)
+	check(true) // an empty store but for binaries is a new one
+	v.dir, lost = lost, v.dir
+	v.open()
+	if !bytes.Equal(readBinary(t, v.s, b.SHA256), raw) {
+		t.Error("without the catalog it is read with other bytes")
+	}
+	v.s.Close()
+
+	file := filepath.Join(v.dir, "binaries", b.SHA256+".bin")
+	stored, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored[1000]++
+	if err := os.WriteFile(file, stored, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(v.dir, "binaries", two.SHA256+".bin")); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"binaries/" + b.SHA256 + ".bin", "binaries/" + two.SHA256 + ".bin"}
+	if two.SHA256 < b.SHA256 {
+		names[0], names[1] = names[1], names[0]
+	}
+	check(false, names...)
+	check(true, names...)
+	check(false)
+	v.open()
+	if n := v.s.BinaryStats().Files; n != 0 {
+		t.Errorf("%d files are left", n)
+	}
+	mustUpload(t, v.s, raw, store.SourceCI)
+}
+
+// BenchmarkSeen measures what noting the build costs a profile.
+func BenchmarkSeen(b *testing.B) {
+	s, err := store.Open(context.Background(), store.Options{Dir: b.TempDir(), Idle: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	note := s.SeenNoter()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for n := int64(0); pb.Next(); n++ {
+			note("0123456789abcdef0123456789abcdef01234567", "service", n)
+		}
+	})
 }

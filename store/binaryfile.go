@@ -255,8 +255,8 @@ func (f *BinaryFile) copyFrame(p []byte, frame, from int) (int, error) {
 	return copy(p, raw[from:]), nil
 }
 
-// frame reads and unpacks a frame.
-func (f *BinaryFile) frame(i int) ([]byte, error) {
+// stored reads a frame as it is stored.
+func (f *BinaryFile) stored(i int) ([]byte, error) {
 	fr := &f.frames[i]
 	stored := make([]byte, fr.length)
 	if err := readFull(f.blob, stored, fr.at); err != nil {
@@ -265,5 +265,14 @@ func (f *BinaryFile) frame(i int) ([]byte, error) {
 	if checksum(stored) != fr.crc {
 		return nil, fmt.Errorf("%w: checksum of frame %d does not match", errBinary, i)
 	}
-	return f.pk.unpack(stored, fr.codec, int(min(f.size-int64(i)*binFrameBytes, binFrameBytes)))
+	return stored, nil
+}
+
+// frame reads and unpacks a frame.
+func (f *BinaryFile) frame(i int) ([]byte, error) {
+	stored, err := f.stored(i)
+	if err != nil {
+		return nil, err
+	}
+	return f.pk.unpack(stored, f.frames[i].codec, int(min(f.size-int64(i)*binFrameBytes, binFrameBytes)))
 }

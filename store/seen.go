@@ -92,6 +92,13 @@ func (x *seen) note(build, service string, first, last int64) {
 	}
 }
 
+func (x *seen) knows(k seenKey) bool {
+	sh := x.shard(k)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.at[k] != nil
+}
+
 // add makes a pair, nil if there is no room.
 func (x *seen) add(sh *seenShard, k seenKey, first, last int64) *seenTimes {
 	if x.n.Load() >= maxSeen+seenSlack {
@@ -288,7 +295,23 @@ func (s *Store) seeBlocks(ctx context.Context) error {
 	if done != nil || err != nil {
 		return err
 	}
-	view, err := s.View(ctx, Selection{Rollups: true})
+	// Profiles tell exact times; rollups tell of builds of which there are no
+	// profiles any more.
+	for _, sel := range []Selection{{}, {Rollups: true}} {
+		if err := s.seeView(ctx, sel); err != nil {
+			return err
+		}
+	}
+	if err := s.flushSeen(); err != nil {
+		return err
+	}
+	return s.catalog.put(bucketMeta, metaSeen, []byte("1"))
+}
+
+// seeView notes the builds of what a selection finds, those of rollups if they
+// are not known.
+func (s *Store) seeView(ctx context.Context, sel Selection) error {
+	view, err := s.View(ctx, sel)
 	if err != nil {
 		return err
 	}
@@ -304,17 +327,17 @@ func (s *Store) seeBlocks(ctx context.Context) error {
 			}
 			first := p.firstStart(i, last)
 			for _, set := range sets {
-				s.seen.note(set.Get(inquest.LabelBuild), cmp.Or(set.Get(inquest.LabelService), p.Service), first, last)
+				k := seenKey{set.Get(inquest.LabelBuild), cmp.Or(set.Get(inquest.LabelService), p.Service)}
+				if !sel.Rollups || !s.seen.knows(k) {
+					s.seen.note(k.build, k.service, first, last)
+				}
 			}
 		}
 		if err := s.keeper.pace(ctx, 0); err != nil {
 			return err
 		}
 	}
-	if err := s.flushSeen(); err != nil {
-		return err
-	}
-	return s.catalog.put(bucketMeta, metaSeen, []byte("1"))
+	return nil
 }
 
 // firstStart is that of the first row of a section, at most last.
