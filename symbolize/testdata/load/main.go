@@ -110,7 +110,7 @@ func main() {
 	from := flag.Uint64("from", 0, "first address, as linked")
 	to := flag.Uint64("to", 0, "where to end")
 	step := flag.Uint64("step", 1, "bytes from one address to the next")
-	profile := flag.Duration("profile", 300*time.Millisecond, "how long to work")
+	profile := flag.Duration("profile", 100*time.Millisecond, "how long to work")
 	flag.Parse()
 
 	var cpu bytes.Buffer
