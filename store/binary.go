@@ -345,6 +345,18 @@ func errNoBinary(sha string) error {
 	return inquest.Errorf(inquest.ErrNotFound, "there is no binary with the SHA-256 %.64q", sha)
 }
 
+// StoredIDs are the Build.IDs of all stored binaries.
+func (s *Store) StoredIDs() map[string]bool {
+	x := s.binaries
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ids := make(map[string]bool, len(x.rows))
+	for _, r := range x.rows {
+		ids[r.ID] = true
+	}
+	return ids
+}
+
 func (s *Store) hasBinary(sha string) bool {
 	s.binaries.mu.RLock()
 	defer s.binaries.mu.RUnlock()

@@ -504,6 +504,24 @@ func (c *catalog) build(id string) (*inquest.Build, error) {
 	return b, nil
 }
 
+// builds visits all builds whose entries can be read.
+func (c *catalog) builds(each func(*inquest.Build)) error {
+	err := c.view(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bucketBuilds)).ForEach(func(k, sealed []byte) error {
+			v, err := unseal(bucketBuilds, k, sealed)
+			b := &inquest.Build{}
+			if err == nil && json.Unmarshal(v, b) == nil {
+				each(b)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("read builds in catalog: %w", err)
+	}
+	return nil
+}
+
 // putBuilds stores builds that are new or changed; without any it writes
 // nothing.
 func (c *catalog) putBuilds(builds []inquest.Build) error {

@@ -353,8 +353,9 @@ func (p *Part) firstStart(section int, last int64) int64 {
 
 // SeenBuild is when data of a build was stored.
 type SeenBuild struct {
-	Service     string    `json:"service"`
-	First, Last time.Time // of data, by its start
+	Service string    `json:"service"`
+	First   time.Time `json:"first"` // start of the oldest data
+	Last    time.Time `json:"last"`  // start of the newest
 }
 
 // SeenBuilds lists the services of every build that data came of, by name.

@@ -356,6 +356,12 @@ func (s *Store) Build(id string) (*inquest.Build, error) {
 	return b, err
 }
 
+// Builds visits every build that was reported, by id. A damaged entry is left
+// out.
+func (s *Store) Builds(each func(*inquest.Build)) error {
+	return s.catalog.builds(each)
+}
+
 // Flush ends every open epoch into blocks and returns when they are durable.
 func (s *Store) Flush(ctx context.Context) error {
 	s.mu.RLock()
