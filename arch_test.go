@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"calltree":  {},
 	"symbolize": {},
 	"store":     {"profile", "calltree"},
-	"ingest":    {"profile", "store"},
+	"ingest":    {"profile", "store", "symbolize"},
 	"query":     {"profile", "calltree", "store"},
 	"agent":     {"profile", "symbolize"},
 	"web":       {"profile", "calltree", "store", "ingest", "query"},

@@ -13,6 +13,9 @@ const (
 	HeaderProtocol       = "Inquest-Protocol" // decimal ProtocolVersion
 	HeaderSentAt         = "Inquest-Sent-At"  // sender's clock when sending, RFC 3339 with nanoseconds
 	HeaderIdempotencyKey = "Idempotency-Key"  // 32 hex digits, see Key
+	HeaderSHA256         = "Inquest-SHA256"   // of a whole binary, in hex
+	HeaderDWARF          = "Inquest-DWARF"    // of a binary: true or false
+	HeaderAgent          = "Inquest-Agent"    // id of the agent that uploads a binary
 )
 
 // Keys of structured log records, so that the same thing has the same key in

@@ -33,7 +33,10 @@ type FleetOptions struct {
 	Now    func() time.Time
 	Logger *slog.Logger
 	Builds func([]inquest.Build) error // takes reported builds, each once; nil: they are not kept
-	Forget time.Duration               // silent agents are forgotten after it; default 24 h
+	// Missing says which of the builds that run beside an agent it should upload;
+	// nil: none.
+	Missing func(agent string, ids []string) []string
+	Forget  time.Duration // silent agents are forgotten after it; default 24 h
 }
 
 // Fleet is the registry of agents: their newest reports and the commands that
@@ -127,12 +130,36 @@ func (f *Fleet) Report(id string, r *inquest.AgentReport, remote string) (*inque
 		a.skews = a.skews[max(0, len(a.skews)-skewSamples):]
 	}
 	a.report, a.omitted, a.remote, a.seen = *r, omitted, remote, now
+	running := runningBuilds(r, builds)
 	fresh := a.freshBuilds(builds)
 	answer := &inquest.ReportAnswer{Protocol: inquest.ProtocolVersion, Clock: now, Skew: a.skew(), MissingBuilds: []string{}}
 	f.mu.Unlock()
 
 	f.putBuilds(id, fresh)
+	if f.o.Missing != nil && len(running) > 0 {
+		answer.MissingBuilds = f.o.Missing(id, running)
+	}
 	return answer, nil
+}
+
+// runningBuilds are the ids of what runs beside an agent: it tells of a build
+// once, and of its targets every time.
+func runningBuilds(r *inquest.AgentReport, builds []inquest.Build) []string {
+	var ids []string
+	seen := map[string]bool{"": true}
+	add := func(id string) {
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	for i := range builds {
+		add(builds[i].ID)
+	}
+	for i := range r.Targets {
+		add(r.Targets[i].Build)
+	}
+	return ids
 }
 
 // checkReport refuses what cannot be a report.

@@ -131,6 +131,7 @@ func (s *Store) write(ctx context.Context, r *Record, start int64) (Appended, er
 			return Appended{}, s.writeError(err)
 		}
 	}
+	s.noteSeen(&r.Meta, r.Profile) // now, as the profile belongs to others soon
 	b := s.bodies.Get().(*body)
 	b.hash(r.Profile)
 	rec := s.enqueue(b, r)

@@ -16,7 +16,7 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// A backup is the store's blocks, its catalog, and a manifest that is written
+// A backup is the store's blocks and binaries, its catalog, and a manifest that is written
 // last. It has no log: epochs are ended first, so that everything that was
 // acknowledged before the backup began is in blocks.
 //
@@ -37,19 +37,20 @@ const maxManifestBytes = 1 << 28
 // Manifest says what a backup is.
 type Manifest struct {
 	Version  int       `json:"version"`
-	Created  time.Time `json:"created"`  // what was acknowledged before is in the backup
-	Catalog  string    `json:"catalog"`  // name of the file that becomes catalog.db
-	Blocks   int       `json:"blocks"`   // files of blocks
-	Profiles int64     `json:"profiles"` // in them
+	Created  time.Time `json:"created"` // what was acknowledged before is in the backup
+	Catalog  string    `json:"catalog"` // name of the file that becomes catalog.db
+	Blocks   int       `json:"blocks"`  // files of blocks
+	Binaries int       `json:"binaries,omitempty"`
+	Profiles int64     `json:"profiles"` // in blocks
 	Bytes    int64     `json:"bytes"`    // of all files
-	// Missing names blocks that the catalog lists and that had no file.
+	// Missing names blocks and binaries that the catalog lists and that had no file.
 	Missing []string       `json:"missing,omitempty"`
 	Files   []ManifestFile `json:"files"`
 }
 
 // ManifestFile is one file of a backup.
 type ManifestFile struct {
-	Name   string `json:"name"` // blocks/ID.blk, catalog-TIME.db
+	Name   string `json:"name"` // blocks/ID.blk, binaries/SHA256.bin, catalog-TIME.db
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"` // hex
 }
@@ -108,6 +109,11 @@ func (s *Store) backup(ctx context.Context, to backupTarget, progress func(Backu
 		m.Profiles += held.info.profiles
 		snap.release(i)
 	}
+	for _, sha := range snap.binaries {
+		if err := b.binary(sha); err != nil {
+			return nil, fmt.Errorf("back up %s: %w", binaryFile(sha), err)
+		}
+	}
 	for _, id := range snap.unread {
 		if err := b.block(id); err != nil {
 			return nil, fmt.Errorf("back up %s: %w", blockFile(id), err)
@@ -134,8 +140,17 @@ type backupRun struct {
 
 // block adds the file of a block.
 func (b *backupRun) block(id string) error {
-	name := blockFile(id)
-	blob, err := b.s.blobs.Open(id)
+	return b.blob(b.s.blobs, id, blockFile(id), &b.m.Blocks)
+}
+
+// binary adds the file of a binary. What is derived of it is not in a backup.
+func (b *backupRun) binary(sha string) error {
+	return b.blob(b.s.binaries.blobs, sha, binaryFile(sha), &b.m.Binaries)
+}
+
+// blob adds a file and counts it in n.
+func (b *backupRun) blob(blobs *dirBlobs, id, name string, n *int) error {
+	blob, err := blobs.Open(id)
 	if errors.Is(err, os.ErrNotExist) {
 		b.m.Missing = append(b.m.Missing, id)
 		return nil
@@ -148,13 +163,13 @@ func (b *backupRun) block(id string) error {
 	if err != nil {
 		return err
 	}
-	b.m.Blocks++
+	*n++
 	if sum, ok := b.to.has(name, size); ok {
 		b.add(name, size, sum)
 		return nil
 	}
 	r := io.NewSectionReader(blob, 0, size)
-	if !b.to.link(name, b.s.blobs.path(id)) {
+	if !b.to.link(name, blobs.path(id)) {
 		return b.file(name, size, r)
 	}
 	sum, err := hashOf(&stoppableReader{b.ctx, r})
@@ -209,7 +224,7 @@ func errBackup(format string, args ...any) error {
 }
 
 // backupName is what files of a backup are called.
-var backupName = regexp.MustCompile(`^(blocks/[0-9a-f]{1,16}-[0-9a-f]{12}\.blk|catalog-[0-9TZ.]{1,40}\.db)$`)
+var backupName = regexp.MustCompile(`^(blocks/[0-9a-f]{1,16}-[0-9a-f]{12}\.blk|binaries/[0-9a-f]{64}\.bin|catalog-[0-9TZ.]{1,40}\.db)$`)
 
 // readManifest reads a manifest and checks that it can be believed. Checksums
 // it does not have are those of known.

@@ -21,6 +21,9 @@ type dirBackup struct {
 	files map[string]ManifestFile // of the backup before
 }
 
+// backupDirs are the directories in one.
+var backupDirs = []string{blockDir, binaryDir}
+
 // BackupDir copies the store to a directory, which is made if need be. Blocks
 // are not copied but linked where that can be done. progress may be nil.
 func (s *Store) BackupDir(ctx context.Context, dir string, progress func(BackupProgress)) (*Manifest, error) {
@@ -43,7 +46,7 @@ func FetchBackup(ctx context.Context, dir string, fetch func(have map[string]int
 	defer t.lock.Close()
 	have := map[string]int64{}
 	for name, f := range t.files {
-		if _, ok := t.has(name, f.Bytes); ok && strings.HasPrefix(name, blockDir+"/") {
+		if _, ok := t.has(name, f.Bytes); ok && strings.Contains(name, "/") {
 			have[name] = f.Bytes
 		}
 	}
@@ -81,12 +84,14 @@ func openDirBackup(dir string) (*dirBackup, error) {
 	}
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), tempSuffix)
-		if name != blockDir && name != lockFile && name != manifestFile && !backupName.MatchString(name) {
+		if name != blockDir && name != binaryDir && name != lockFile && name != manifestFile && !backupName.MatchString(name) {
 			return nil, fmt.Errorf("open backup: %s has %s in it, which is no part of a backup; choose another directory", dir, e.Name())
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(dir, blockDir), 0o700); err != nil {
-		return nil, fmt.Errorf("open backup: %w", err)
+	for _, sub := range backupDirs {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("open backup: %w", err)
+		}
 	}
 	t := &dirBackup{dir: dir, files: map[string]ManifestFile{}}
 	if t.lock, err = lockDir(dir); err != nil {
@@ -174,11 +179,10 @@ func (t *dirBackup) finish(m *Manifest) error {
 	if err != nil {
 		return err
 	}
-	if err := (osFiles{}).SyncDir(filepath.Join(t.dir, blockDir)); err != nil {
-		return err
-	}
-	if err := (osFiles{}).SyncDir(t.dir); err != nil {
-		return err
+	for _, sub := range append(backupDirs, ".") {
+		if err := (osFiles{}).SyncDir(filepath.Join(t.dir, sub)); err != nil {
+			return err
+		}
 	}
 	if err := writeFile(t.path(manifestFile), int64(len(raw)), strings.NewReader(string(raw))); err != nil {
 		return err
@@ -196,14 +200,14 @@ func (t *dirBackup) prune(m *Manifest) error {
 		keep = append(keep, f.Name)
 	}
 	slices.Sort(keep)
-	for _, sub := range []string{".", blockDir} {
+	for _, sub := range append(backupDirs, ".") {
 		entries, err := os.ReadDir(filepath.Join(t.dir, sub))
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
 			name := filepath.ToSlash(filepath.Join(sub, e.Name()))
-			if _, ok := slices.BinarySearch(keep, name); ok || name == blockDir || name == lockFile || name == manifestFile {
+			if _, ok := slices.BinarySearch(keep, name); ok || name == blockDir || name == binaryDir || name == lockFile || name == manifestFile {
 				continue
 			}
 			if err := os.Remove(t.path(name)); err != nil {

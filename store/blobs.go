@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Blobs keeps immutable named pieces of data: blocks. Names are unique for
-// ever, so nothing is overwritten.
+// Blobs keeps immutable named pieces of data: blocks, binaries and what is
+// derived of them. A name stands for the same content for ever.
 type Blobs interface {
 	// Put stores what write writes. When it returns without error the blob is
 	// durable and whole; with an error there is none.
@@ -32,25 +32,33 @@ type Blob interface {
 
 // dirBlobs keeps blobs as files of a directory.
 type dirBlobs struct {
-	ops fileOps
-	dir string
+	ops    fileOps
+	dir    string
+	suffix string // of their names
+	what   string // they are, for messages
 }
 
-func newDirBlobs(ops fileOps, dir string) (*dirBlobs, error) {
-	if err := ops.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create block directory: %w", err)
+// blocksIn are the blocks of a data directory.
+func blocksIn(ops fileOps, data string) *dirBlobs {
+	return &dirBlobs{ops, filepath.Join(data, blockDir), blockSuffix, "block"}
+}
+
+// make makes the directory.
+func (d *dirBlobs) make() error {
+	if err := d.ops.MkdirAll(d.dir, 0o700); err != nil {
+		return fmt.Errorf("create %s directory: %w", d.what, err)
 	}
-	return &dirBlobs{ops, dir}, nil
+	return nil
 }
 
-func (d *dirBlobs) path(name string) string { return filepath.Join(d.dir, name+blockSuffix) }
+func (d *dirBlobs) path(name string) string { return filepath.Join(d.dir, name+d.suffix) }
 
 // Put writes a temporary file, syncs it, renames it and syncs the directory.
 func (d *dirBlobs) Put(name string, write func(io.Writer) error) (err error) {
 	temp := d.path(name) + tempSuffix
 	f, err := d.ops.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("create block file: %w", err)
+		return fmt.Errorf("create %s file: %w", d.what, err)
 	}
 	whole := false
 	defer func() {
@@ -69,41 +77,41 @@ func (d *dirBlobs) Put(name string, write func(io.Writer) error) (err error) {
 		err = e
 	}
 	if err != nil {
-		return fmt.Errorf("write block file: %w", err)
+		return fmt.Errorf("write %s file: %w", d.what, err)
 	}
 	if err = d.ops.Rename(temp, d.path(name)); err != nil {
-		return fmt.Errorf("rename block file: %w", err)
+		return fmt.Errorf("rename %s file: %w", d.what, err)
 	}
 	whole = true
 	if err = d.ops.SyncDir(d.dir); err != nil {
 		_ = d.ops.Remove(d.path(name)) // not in the catalog, so swept at the next start
-		return fmt.Errorf("sync block directory: %w", err)
+		return fmt.Errorf("sync %s directory: %w", d.what, err)
 	}
 	return nil
 }
 
-// Open opens a block file.
+// Open opens a file.
 func (d *dirBlobs) Open(name string) (Blob, error) {
 	return d.ops.OpenFile(d.path(name), os.O_RDONLY, 0)
 }
 
-// Delete removes a block file.
+// Delete removes a file.
 func (d *dirBlobs) Delete(name string) error {
 	if err := d.ops.Remove(d.path(name)); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("remove block file: %w", err)
+		return fmt.Errorf("remove %s file: %w", d.what, err)
 	}
 	return nil
 }
 
-// List names the block files.
+// List names the files.
 func (d *dirBlobs) List() ([]string, error) {
 	entries, err := d.ops.ReadDir(d.dir)
 	if err != nil {
-		return nil, fmt.Errorf("list blocks: %w", err)
+		return nil, fmt.Errorf("list %s files: %w", d.what, err)
 	}
 	var names []string
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), blockSuffix); ok {
+		if name, ok := strings.CutSuffix(e.Name(), d.suffix); ok {
 			names = append(names, name)
 		}
 	}
@@ -114,7 +122,7 @@ func (d *dirBlobs) List() ([]string, error) {
 func (d *dirBlobs) sweep() error {
 	entries, err := d.ops.ReadDir(d.dir)
 	if err != nil {
-		return fmt.Errorf("list blocks: %w", err)
+		return fmt.Errorf("list %s files: %w", d.what, err)
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), tempSuffix) {

@@ -78,7 +78,7 @@ func openCatalog(ops fileOps, dir string) (c *catalog, lost bool, err error) {
 var firstBuckets = []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged}
 
 // catalogBuckets are all buckets. Their entries are sealed.
-var catalogBuckets = append(slices.Clone(firstBuckets), bucketHorizon, bucketDeletions, bucketCuts)
+var catalogBuckets = append(slices.Clone(firstBuckets), bucketHorizon, bucketDeletions, bucketCuts, bucketBinaries, bucketSeen)
 
 // emptyCatalog says that a catalog was never written to. One that lacks a
 // bucket is damaged: what is missing would be taken for empty.
@@ -502,6 +502,24 @@ func (c *catalog) build(id string) (*inquest.Build, error) {
 		return nil, fmt.Errorf("build %s in catalog: %w", id, err)
 	}
 	return b, nil
+}
+
+// builds visits all builds whose entries can be read.
+func (c *catalog) builds(each func(*inquest.Build)) error {
+	err := c.view(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bucketBuilds)).ForEach(func(k, sealed []byte) error {
+			v, err := unseal(bucketBuilds, k, sealed)
+			b := &inquest.Build{}
+			if err == nil && json.Unmarshal(v, b) == nil {
+				each(b)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("read builds in catalog: %w", err)
+	}
+	return nil
 }
 
 // putBuilds stores builds that are new or changed; without any it writes

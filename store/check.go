@@ -50,6 +50,7 @@ type CheckReport struct {
 	Commits   int            `json:"log_commits"`
 	Logged    int64          `json:"log_profiles"` // in the log; some are in blocks too
 	Builds    int            `json:"builds"`
+	Binaries  int            `json:"binaries"`
 	Baselines int            `json:"baselines"`
 	Problems  []CheckProblem `json:"problems"`
 	// More counts problems beyond the bound of the list.
@@ -126,6 +127,7 @@ type checker struct {
 	blobs  *dirBlobs
 	report *CheckReport
 	online bool
+	there  func(sha string) bool // online: whether the store has a binary
 
 	content *catalogContent
 	blocks  map[string]*checkedBlock
@@ -165,7 +167,7 @@ func Check(ctx context.Context, o CheckOptions) (*CheckReport, error) {
 	}
 	defer lock.Close()
 	c := &checker{
-		o: o, ctx: ctx, dir: o.Dir, pk: newPacker(), blobs: &dirBlobs{osFiles{}, filepath.Join(o.Dir, blockDir)},
+		o: o, ctx: ctx, dir: o.Dir, pk: newPacker(), blobs: blocksIn(osFiles{}, o.Dir),
 		report: &CheckReport{Deep: o.Deep, Began: o.Now().UTC(), Problems: []CheckProblem{}}, blocks: map[string]*checkedBlock{},
 	}
 	if err := c.directory(); err != nil {
@@ -184,6 +186,9 @@ func (c *checker) directory() error {
 		return err
 	}
 	if err := c.sideFiles(); err != nil {
+		return err
+	}
+	if err := c.listBinaries(); err != nil {
 		return err
 	}
 	log, err := listLog(osFiles{}, filepath.Join(c.dir, logDir))
@@ -205,6 +210,9 @@ func (c *checker) everything(log []*logFile) error {
 	for _, f := range log {
 		c.total += f.size
 	}
+	for _, row := range c.content.binaries {
+		c.total += row.StoredBytes
+	}
 	for _, id := range sortedKeys(c.content.rows) {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -214,6 +222,9 @@ func (c *checker) everything(log []*logFile) error {
 		c.rest(began)
 	}
 	if err := c.ctx.Err(); err != nil { // the last block may be half read
+		return err
+	}
+	if err := c.binaries(); err != nil {
 		return err
 	}
 	c.sources()

@@ -25,15 +25,19 @@ type catalogContent struct {
 	rows    map[string]*blockInfo
 	badRows map[string]error
 	closed  map[uint64]bool
-	marks   map[string]string // damaged blocks and parts → reason
-	nextLog uint64
-	lost    bool // it may not have all blocks
+	// binaries are rows by SHA-256; badBinaries those that cannot be read.
+	binaries    map[string]*StoredBinary
+	badBinaries map[string]error
+	marks       map[string]string // damaged blocks and parts → reason
+	nextLog     uint64
+	lost        bool // it may not have all blocks
 }
 
 func newCatalogContent() *catalogContent {
 	return &catalogContent{
 		rows: map[string]*blockInfo{}, badRows: map[string]error{},
 		closed: map[uint64]bool{}, marks: map[string]string{},
+		binaries: map[string]*StoredBinary{}, badBinaries: map[string]error{},
 	}
 }
 
@@ -139,6 +143,10 @@ func (e *catalogEntries) entry(bucket string, k, sealed []byte) error {
 	if err == nil {
 		err = e.value(bucket, k, v)
 	}
+	if err != nil && bucket == bucketBinaries {
+		e.c.content.badBinaries[string(k)] = err // what becomes of it is decided when the files are known
+		return nil
+	}
 	if err != nil && bucket == bucketMeta {
 		return fmt.Errorf("entry %.40q: %w", k, err)
 	}
@@ -214,6 +222,19 @@ func (e *catalogEntries) value(bucket string, k, v []byte) error {
 		return json.Unmarshal(v, new(noted))
 	case bucketHorizon:
 		return json.Unmarshal(v, newReach())
+	case bucketBinaries:
+		row := &StoredBinary{}
+		if err := json.Unmarshal(v, row); err != nil {
+			return err
+		}
+		if row.SHA256 != string(k) {
+			return fmt.Errorf("is that of binary %.64q", row.SHA256)
+		}
+		content.binaries[row.SHA256] = row
+	case bucketSeen:
+		if _, _, _, ok := parseSeen(k, v); !ok {
+			return errEntry
+		}
 	case bucketCuts:
 		if _, number, ok := strings.Cut(string(k), "/"); !ok || len(v) != 0 {
 			return errEntry
@@ -233,6 +254,7 @@ var entryCost = map[string]string{
 	bucketDamaged:   "the entry goes; damage is marked again where it is",
 	bucketDeletions: "the entry goes; the next start has it again of " + deletionFile,
 	bucketCuts:      "the entry goes; the next start has it again of " + deletionFile,
+	bucketSeen:      "the entry goes; the next profile of the build makes it again",
 	bucketHorizon:   "the entry goes; the next start has it again of " + horizonFile,
 }
 
@@ -314,7 +336,7 @@ func (c *checker) withoutCatalog(names []string) error {
 			c.content.closed[e] = true
 		}
 	}
-	return nil
+	return c.binariesWithoutCatalog()
 }
 
 // makeCatalog makes a new catalog of the blocks that are there, and of the
@@ -329,7 +351,7 @@ func (c *checker) makeCatalog(there bool) (kept string, err error) {
 			return "", err
 		}
 	}
-	if err := os.MkdirAll(c.blobs.dir, 0o700); err != nil {
+	if err := c.blobs.make(); err != nil {
 		return kept, err
 	}
 	cat, _, err := openCatalog(osFiles{}, c.dir)
@@ -354,8 +376,10 @@ func (c *checker) makeCatalog(there bool) (kept string, err error) {
 	if err != nil {
 		return kept, fmt.Errorf("take over the old catalog: %w", err)
 	}
-	_, err = rebuildRows(cat, c.blobs)
-	return kept, err
+	if _, err = rebuildRows(cat, c.blobs); err != nil {
+		return kept, err
+	}
+	return kept, c.rebuildBinaries(cat)
 }
 
 // restoreAges makes the ages of cumulative states anew, in the old order.

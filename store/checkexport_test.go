@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"go.etcd.io/bbolt"
@@ -90,7 +89,7 @@ func (e *CatalogEdit) Clear(bucket string) error {
 
 // AddRow adds the row of a block's file.
 func (e *CatalogEdit) AddRow(dir, id string) error {
-	b, err := inspectBlock(&dirBlobs{osFiles{}, filepath.Join(dir, blockDir)}, id)
+	b, err := inspectBlock(blocksIn(osFiles{}, dir), id)
 	if err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func BlockPlaces(path string) (keyList, keyInfo, listing int64, err error) {
 // its source: a rollup of no services, or else a merged one. With spoil the
 // totals of a row are wrong, behind checksums that are right.
 func Derive(dir, id string, rollup, spoil bool) (string, error) {
-	blobs := &dirBlobs{osFiles{}, filepath.Join(dir, blockDir)}
+	blobs := blocksIn(osFiles{}, dir)
 	c := &checker{pk: newPacker(), blobs: blobs, report: &CheckReport{}}
 	from, err := inspectBlock(blobs, id)
 	if err != nil {

@@ -16,6 +16,9 @@ func rowName(id string) string { return fmt.Sprintf("%s %s %q", catalogFile, buc
 // blockFile is a block's file as reports name it.
 func blockFile(id string) string { return path.Join(blockDir, id+blockSuffix) }
 
+// binaryFile is a binary's file as reports name it.
+func binaryFile(sha string) string { return path.Join(binaryDir, sha+binarySuffix) }
+
 // listFiles compares the files of blocks with the catalog's rows: the same
 // rules as when a store is opened.
 func (c *checker) listFiles() error {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,33 @@ type faultRun struct {
 	keys  []inquest.Key
 	gone  []inquest.Key // of a service that is deleted
 	old   int           // profiles that are too old
+
+	binaries [][]byte // that were acknowledged
+}
+
+// upload uploads a binary, and goes on with an upload that failed.
+func (f *faultRun) upload() {
+	f.t.Helper()
+	raw := fakeBinary(fmt.Sprint("binary", len(f.binaries)), "code", true, 3000)
+	f.try("upload", func() error {
+		_, err := upload(f.s, raw, store.Provenance{Source: store.SourceCI})
+		return err
+	})
+	f.binaries = append(f.binaries, raw)
+	sha := shaOf(raw)
+	f.try("table", func() error {
+		return f.s.PutTable(sha, 1, func(w io.Writer) error { _, err := w.Write(raw); return err })
+	})
+}
+
+// readBinaries reads all that were acknowledged.
+func (f *faultRun) readBinaries(s *store.Store) {
+	f.t.Helper()
+	for _, raw := range f.binaries {
+		if !bytes.Equal(readBinary(f.t, s, shaOf(raw)), raw) {
+			f.t.Fatalf("%s: a binary is read with other bytes", f.label)
+		}
+	}
 }
 
 func newFaultRun(t *testing.T, mode store.FaultMode) *faultRun {
@@ -86,6 +114,7 @@ func (f *faultRun) powerCut() {
 		model: maps.Clone(f.model), ids: maps.Clone(f.ids), records: maps.Clone(f.records), maybe: f.maybe}
 	cut.open()
 	cut.check(f.label + ", power cut")
+	f.readBinaries(cut.s)
 	_ = cut.s.Close()
 	os.RemoveAll(cut.dir)
 }
@@ -243,6 +272,7 @@ func (f *faultRun) run() map[string]int {
 	f.doomed(2)
 	f.flush()
 	f.append(4)
+	f.upload()
 	f.settle()
 	f.flush()
 	f.settle()
@@ -271,6 +301,7 @@ func (f *faultRun) run() map[string]int {
 	})
 	f.openAgain()
 	f.append(2)
+	f.upload()
 	f.settle()
 	f.reopen()
 	f.look("opened again")
@@ -298,6 +329,10 @@ func (f *faultRun) finish() {
 		f.t.Fatalf("%s: %v", f.label, err)
 	}
 	f.check(f.label + ", settled at the end")
+	f.readBinaries(f.s)
+	if st := f.s.BinaryStats(); st.Files != len(f.binaries) || st.Uploads != 0 {
+		f.t.Fatalf("%s: %+v", f.label, st)
+	}
 	f.checkFiles(f.label)
 }
 

@@ -19,6 +19,8 @@ type frozen struct {
 	size    int64
 	blocks  []*block // by id
 	unread  []string // ids of rows that cannot be read
+	// binaries are its binaries by SHA-256. Their files stay while a backup is made.
+	binaries []string
 }
 
 // freeze copies the catalog and holds its blocks. The copy is made at once
@@ -33,6 +35,9 @@ func (s *Store) freeze(ctx context.Context) (*frozen, error) {
 		err := s.catalog.view(func(tx *bbolt.Tx) error {
 			var err error
 			if missing, err = s.holdBlocks(tx, snap); err != nil || missing {
+				return err
+			}
+			if err := snap.listBinaries(tx); err != nil {
 				return err
 			}
 			return s.copyCatalog(tx, snap)
@@ -77,6 +82,13 @@ func (s *Store) holdBlocks(tx *bbolt.Tx, snap *frozen) (missing bool, err error)
 		return nil
 	})
 	return missing, err
+}
+
+func (s *frozen) listBinaries(tx *bbolt.Tx) error {
+	return tx.Bucket([]byte(bucketBinaries)).ForEach(func(k, _ []byte) error {
+		s.binaries = append(s.binaries, string(k))
+		return nil
+	})
 }
 
 // copyCatalog writes what a transaction sees to a file that has no name any

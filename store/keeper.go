@@ -69,6 +69,8 @@ func newKeeper(s *Store) *keeper {
 			{name: "make rollups again", step: s.remakeRollups},
 			{name: "merge rollups", step: s.compactRollups},
 			{name: "merge", step: s.mergeBlocks},
+			{name: "note builds", step: (&seenWriter{s: s}).step},
+			{name: "binaries", step: (&binaryKeeper{s: s}).step},
 			{name: "compact catalog", step: s.compactCatalog},
 		},
 	}

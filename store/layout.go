@@ -8,6 +8,7 @@ package store
 const (
 	logVersion     = 1
 	blockVersion   = 2 // 2: levels, sources and resolutions in the listing
+	binaryVersion  = 1
 	catalogVersion = 2 // 2: rows of blocks do not hold their listings, entries have checksums
 )
 
@@ -15,6 +16,8 @@ const (
 const (
 	logDir      = "log"        // 00000017.log …
 	blockDir    = "blocks"     // <id>.blk, through Blobs
+	binaryDir   = "binaries"   // <sha256>.bin and <sha256>-<version>.tab, through Blobs
+	uploadDir   = "uploads"    // <sha256>-<size>.part: binaries of which something is here
 	catalogFile = "catalog.db" // bbolt
 	lockFile    = "lock"       // flock: one process per directory
 	// What only the catalog has, once more: see sideFile.
@@ -22,6 +25,9 @@ const (
 	horizonFile  = "horizon.json"
 	logSuffix    = ".log"
 	blockSuffix  = ".blk"
+	binarySuffix = ".bin"
+	tableSuffix  = ".tab"
+	uploadSuffix = ".part"
 	tempSuffix   = ".tmp"
 	brokenInfix  = ".broken-" // catalog.db.broken-<time>: one that could not be used, see brokenName
 )
@@ -38,10 +44,13 @@ const (
 	bucketHorizon   = "horizon"   // horizonState → JSON of reach
 	bucketDeletions = "deletions" // number, 8 bytes big-endian → JSON of deletion
 	bucketCuts      = "cuts"      // block id, '/', number of a deletion, decimal → nothing; until it is done
+	bucketBinaries  = "binaries"  // SHA-256 in hex → JSON of StoredBinary
+	bucketSeen      = "seen"      // build id, 0, service → first and last data, unix ns, 8 bytes big-endian each
 	horizonState    = "state"
 	metaVersion     = "version"  // decimal catalogVersion
 	metaRestored    = "restored" // RFC 3339; when the store was made of a backup
 	metaBackup      = "backup"   // RFC 3339; when that was made: what was deleted since is in the store again
+	metaSeen        = "seen"     // "1" when builds of all blocks are in seen
 	metaNextLog     = "next_log" // decimal; log files created from now on have this number or a higher one
 )
 
@@ -51,6 +60,8 @@ const (
 	magicLogFrame  = "IQLF"
 	magicBlockHead = "IQBK"
 	magicBlockFoot = "IQBF"
+	magicBinHead   = "IQEH"
+	magicBinFoot   = "IQEF"
 )
 
 // maxLogNumber stands, in the key of a closed epoch, for a log file that is
@@ -62,6 +73,9 @@ const (
 	logHeaderSize   = 20 // magic, version u32, file number u64, CRC-32C of these
 	frameHeaderSize = 32 // see appendFrame
 	blockHeaderSize = 8  // magic, version u32
+	binHeaderSize   = 8  // magic, version u32
+	binIndexEntry   = 8  // of a frame: stored bytes u32, the highest bit set if it is zstd; their CRC u32
+	binFooterSize   = 36 // offset of the index, bytes of the binary u64; bytes of index and document, their CRC, version u32; magic
 	blockFooterSize = 28 // listing offset u64, length u64, its CRC u32, version u32, magic
 )
 

@@ -23,7 +23,8 @@ func (s *Store) openFiles() (*replay, error) {
 	if s.lock, err = lockDir(s.o.Dir); err != nil {
 		return nil, err
 	}
-	if s.blobs, err = newDirBlobs(s.ops, filepath.Join(s.o.Dir, blockDir)); err != nil {
+	s.blobs = blocksIn(s.ops, s.o.Dir)
+	if err := s.blobs.make(); err != nil {
 		return nil, err
 	}
 	if err := s.blobs.sweep(); err != nil {
@@ -37,6 +38,12 @@ func (s *Store) openFiles() (*replay, error) {
 		return nil, err
 	}
 	if err := s.openReach(lost); err != nil {
+		return nil, err
+	}
+	if err := s.openBinaries(lost); err != nil {
+		return nil, err
+	}
+	if err := s.openSeen(); err != nil {
 		return nil, err
 	}
 	old, err := s.openDeletions()

@@ -86,8 +86,10 @@ func restore(ctx context.Context, o RestoreOptions, unpack func(*unpacked) (*Man
 	if err := os.RemoveAll(temp); err != nil { // of a restore that was ended
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(temp, blockDir), 0o700); err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
+	for _, sub := range backupDirs {
+		if err := os.MkdirAll(filepath.Join(temp, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("restore: %w", err)
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -116,8 +118,10 @@ func settle(ctx context.Context, temp string, m *Restoration, o RestoreOptions) 
 	if err := os.Rename(filepath.Join(temp, m.Catalog), filepath.Join(temp, catalogFile)); err != nil {
 		return err
 	}
-	if err := (osFiles{}).SyncDir(filepath.Join(temp, blockDir)); err != nil {
-		return err
+	for _, sub := range backupDirs {
+		if err := (osFiles{}).SyncDir(filepath.Join(temp, sub)); err != nil {
+			return err
+		}
 	}
 	s, err := Open(ctx, Options{Dir: temp, Logger: o.Logger, Now: o.Now, Idle: true})
 	if err != nil {

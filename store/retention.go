@@ -31,6 +31,11 @@ type Retention struct {
 	KeepFree        int64
 	KeepFreePercent float64
 	KeepFreeAll     bool
+
+	// BinariesUnused is how long binaries are kept that no stored data needs,
+	// since they came or since data needed them; 0 = 30 days.
+	BinariesUnused   time.Duration
+	BinariesMaxBytes int64 // of all binaries on the disk, beyond which those go that are needed least; 0 = no bound
 }
 
 // ServiceRetention is an exception for some services. An age of 0 is that of
@@ -60,6 +65,9 @@ func (r *Retention) Validate() error {
 		if s.Raw < 0 || s.FiveMinutes < 0 || s.Hour < 0 || s.Day < 0 {
 			return inquest.Errorf(inquest.ErrInvalid, "retention of services %s is negative: want an age", s.Match)
 		}
+	}
+	if r.BinariesUnused < 0 || r.BinariesMaxBytes < 0 {
+		return inquest.Errorf(inquest.ErrInvalid, "retention of binaries is negative: want an age and a size")
 	}
 	if r.MaxBytes < 0 || r.RawMaxBytes < 0 || r.KeepFree < 0 || r.KeepFreePercent < 0 || r.KeepFreePercent > 90 {
 		return inquest.Errorf(inquest.ErrInvalid, "retention by size is negative, or keeps more than 90 %% of the disk free")

@@ -125,6 +125,11 @@ func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
 	counter("retention_deleted_blocks_total", "Blocks deleted for their age or for want of space since the start.", &s.retainer.blocks)
 	counter("retention_deleted_bytes_total", "Bytes deleted for their age or for want of space since the start.", &s.retainer.bytes)
 	counter("retention_early_total", "Times that profiles were deleted early because the disk was short of space.", &s.retainer.early)
+	gauge("binaries", "Stored binaries.", func() float64 { return float64(s.BinaryStats().Files) })
+	gauge("binary_bytes", "Size of the files of binaries.", func() float64 { return float64(s.BinaryStats().Bytes) })
+	gauge("binary_uploads", "Uploads of binaries that are not whole yet.", func() float64 { return float64(s.BinaryStats().Uploads) })
+	counter("binaries_evicted_total", "Binaries deleted because they took more than their bound, since the start.", &s.binaries.evicted)
+	counter("builds_unnoted_total", "Profiles whose build was not noted because too many builds were seen.", &s.seen.full)
 	for r := Raw; r <= Day; r++ {
 		st.registered = append(st.registered, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "inquest_store_retention_horizon_seconds", Help: "Unix time from which on rows of a resolution are kept, of services without exception; 0 if all are.",

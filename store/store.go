@@ -61,6 +61,7 @@ type Options struct {
 	// KeeperBytesPerSecond is how much background jobs read and write at most;
 	// default 32 MiB.
 	KeeperBytesPerSecond int64
+	BinaryBytes          int64 // largest binary stored; default 2 GiB
 	// Idle has nothing done in the background, and the policy of retention stays
 	// the one that was in force: for a store that is opened to be copied.
 	Idle bool
@@ -91,6 +92,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MergeBytes, 64<<20)
 	setDefault(&o.KeeperBytesPerSecond, 32<<20)
 	setDefault(&o.rollBytes, o.MergeBytes/4)
+	setDefault(&o.BinaryBytes, 2<<30)
 	if o.merge == (mergeSizes{}) {
 		o.merge = defaultMergeSizes
 	}
@@ -135,6 +137,8 @@ type Store struct {
 	keeper    *keeper
 	retainer  *retainer
 	deletions deletions
+	binaries  *binaries
+	seen      *seen
 	reach     atomic.Pointer[reach]
 	reachFile sideFile
 
@@ -235,6 +239,9 @@ func (s *Store) Close() error {
 	<-s.started
 	s.writers.Wait()
 	err := s.closer.flush(context.Background())
+	if e := s.flushSeen(); err == nil {
+		err = e
+	}
 	s.closer.stop()
 	s.commit.stop()
 	if e := s.log.rotate(); err == nil {
@@ -349,6 +356,12 @@ func (s *Store) Build(id string) (*inquest.Build, error) {
 		return nil, nil
 	}
 	return b, err
+}
+
+// Builds visits every build that was reported, by id. A damaged entry is left
+// out.
+func (s *Store) Builds(each func(*inquest.Build)) error {
+	return s.catalog.builds(each)
 }
 
 // Flush ends every open epoch into blocks and returns when they are durable.

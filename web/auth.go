@@ -223,9 +223,19 @@ func (s *Server) allow(rt route) echo.HandlerFunc {
 		if r := c.Request(); r.Method == http.MethodGet && wantsPage(r) {
 			return s.askLogin(c)
 		}
-		c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="inquest"`)
+		challenge(c)
 		return inquest.Errorf(inquest.ErrUnauthorized, "a token with the scope %q is needed: send it as Authorization: Bearer TOKEN", rt.scope)
 	}
+}
+
+// challenge says how a token can be sent. Debuginfod clients know Basic alone,
+// which elsewhere would have browsers ask for it.
+func challenge(c echo.Context) {
+	how := `Bearer realm="inquest"`
+	if strings.HasPrefix(c.Request().URL.Path, buildIDPath) {
+		how = `Basic realm="inquest"`
+	}
+	c.Response().Header().Set(echo.HeaderWWWAuthenticate, how)
 }
 
 // caller is who makes the request.

@@ -84,7 +84,7 @@ func (s *Server) admit(c echo.Context) error {
 	r := c.Request()
 	who, err := s.auth.who(r)
 	if err != nil {
-		c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="inquest"`)
+		challenge(c)
 		return err
 	}
 	c.Set(keyPrincipal, who)

@@ -33,6 +33,15 @@ func (s *Server) apiRoutes() []route {
 		{get, "/api/v1/releases", ScopeRead, s.getReleases},
 		{get, "/api/v1/types", ScopeRead, s.getTypes},
 
+		{get, "/api/v1/builds", ScopeRead, s.getBuilds},
+		{post, "/api/v1/builds/missing", ScopeIngest, s.missingBuilds},
+		{http.MethodPut, "/api/v1/builds/:id", ScopeIngest, s.putBuild},
+		{get, "/api/v1/builds/:id", ScopeRead, s.getBuild},
+		{get, buildIDPath + ":id/executable", ScopeRead, s.debuginfodExecutable},
+		{get, buildIDPath + ":id/debuginfo", ScopeRead, s.debuginfodDebug},
+		{get, buildIDPath + ":id/section/:name", ScopeRead, s.debuginfodSection},
+		{get, buildIDPath + ":id/source/*", ScopeRead, s.debuginfodSource},
+
 		{http.MethodDelete, "/api/v1/data", ScopeAdmin, s.deleteData},
 		{get, "/api/v1/deletions", ScopeAdmin, s.getDeletions},
 

@@ -19,13 +19,15 @@ import (
 	"github.com/goinquest/inquest/store"
 )
 
-// Options configure a Server. Store, Ingest, Fleet and Query are required; the
+// Options configure a Server. The rooms are required; the
 // zero value of everything else works.
 type Options struct {
 	Store  *store.Store
 	Ingest *ingest.Ingest
 	Fleet  *ingest.Fleet
 	Query  *query.Engine
+	// Binaries keeps what was built.
+	Binaries *ingest.Binaries
 
 	Logger   *slog.Logger
 	Now      func() time.Time

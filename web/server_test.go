@@ -27,14 +27,15 @@ import (
 
 // world is a whole collector behind a real listener.
 type world struct {
-	t      testing.TB
-	url    string // http://127.0.0.1:port
-	dir    string // of the store
-	store  *store.Store
-	fleet  *ingest.Fleet
-	server *web.Server
-	client *http.Client // follows no redirect
-	log    *lines       // of the server
+	t        testing.TB
+	url      string // http://127.0.0.1:port
+	dir      string // of the store
+	store    *store.Store
+	fleet    *ingest.Fleet
+	binaries *ingest.Binaries
+	server   *web.Server
+	client   *http.Client // follows no redirect
+	log      *lines       // of the server
 }
 
 // lines collects log output.
@@ -72,7 +73,12 @@ func newWorldOn(t testing.TB, so store.Options, o web.Options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.fleet = ingest.NewFleet(ingest.FleetOptions{Builds: w.store.PutBuilds})
+	w.binaries, err = ingest.NewBinaries(ingest.BinariesOptions{Store: w.store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Binaries = w.binaries
+	w.fleet = ingest.NewFleet(ingest.FleetOptions{Builds: w.store.PutBuilds, Missing: w.binaries.Lease})
 	o.Store, o.Fleet = w.store, w.fleet
 	o.Ingest = ingest.New(ingest.Options{Store: w.store})
 	o.Query = query.New(query.Options{Store: w.store})
@@ -110,6 +116,7 @@ func (w *world) close() {
 	if err := <-w.server.Done(); err != nil {
 		w.t.Error(err)
 	}
+	w.binaries.Stop()
 	if err := w.store.Close(); err != nil {
 		w.t.Error(err)
 	}

@@ -123,11 +123,13 @@ func (c *collector) openStore(ctx context.Context, registry *prometheus.Registry
 		Registerer: registry,
 		Epoch:      c.o.Epoch,
 		Retention:  c.o.retention(),
-		HeadBytes:  c.o.budget.heads,
-		LogBytes:   c.o.budget.logBytes(),
-		CacheBytes: c.o.budget.caches,
-		KeyBytes:   c.o.budget.keys,
-		MergeBytes: c.o.budget.blocks,
+
+		BinaryBytes: c.o.MaxBinary,
+		HeadBytes:   c.o.budget.heads,
+		LogBytes:    c.o.budget.logBytes(),
+		CacheBytes:  c.o.budget.caches,
+		KeyBytes:    c.o.budget.keys,
+		MergeBytes:  c.o.budget.blocks,
 
 		RollupLabels: c.o.RollupLabels,
 	})
@@ -167,11 +169,22 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 	if err := b.register(registry, c.store, engine); err != nil {
 		return err
 	}
+	binaries, err := ingest.NewBinaries(ingest.BinariesOptions{
+		Store: c.store, Logger: c.log, Upstreams: c.o.Debuginfod.URLs, UpstreamBytes: int64(c.o.Debuginfod.MaxBytes),
+		UpstreamTimeout: time.Duration(c.o.Debuginfod.Timeout), UpstreamPause: time.Duration(c.o.Debuginfod.Pause),
+	})
+	if err != nil {
+		return usage(err)
+	}
+	c.stops = append(c.stops, stop{"binaries", func(ctx context.Context) error {
+		return within(ctx, func() error { binaries.Stop(); return nil })
+	}})
 	info := buildinfo.Read()
 	w, err := web.New(web.Options{
 		Store:        c.store,
 		Ingest:       in,
-		Fleet:        ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds}),
+		Fleet:        ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds, Missing: binaries.Lease}),
+		Binaries:     binaries,
 		Query:        engine,
 		Logger:       c.log,
 		Registry:     registry,

@@ -28,6 +28,8 @@ type options struct {
 	Keep      retention // of the file; Retention is its Raw
 	Epoch     time.Duration
 
+	MaxBinary    int64
+	Debuginfod   debuginfod
 	RollupLabels []string
 	Memory       int64 // 0: by what there is
 	budget       *budget
@@ -67,6 +69,7 @@ func define(o *options) *settings.Set {
 	s.String(&o.TLSKey, "tls-key", "", "PEM `FILE` with the certificate's private key").Path = true
 	s.Bool(&o.Insecure, "insecure", false, "serve a non-loopback address without tokens: everybody who reaches it may read and write everything")
 	s.Size(&o.MaxBody, "max-body", 32<<20, 1<<10, "largest profile taken, in `BYTES` as received")
+	s.Size(&o.MaxBinary, "max-binary", 2<<30, 1<<20, "largest executable taken, in `BYTES`")
 	s.Duration(&o.QueryTimeout, "query-timeout", time.Minute, time.Second, "longest `DURATION` of one query")
 	s.Duration(&o.ShutdownTimeout, "shutdown-timeout", 30*time.Second, time.Second, "longest `DURATION` from SIGTERM to the end")
 	s.Group("Keeping")
@@ -80,6 +83,7 @@ func define(o *options) *settings.Set {
 	o.Log.Define(s)
 	o.Keep = defaultRetention
 	s.Section("retention", "how long what is kept, see How long things are kept", &o.Keep)
+	s.Section("debuginfod", "servers that are asked for executables nobody uploaded", &o.Debuginfod)
 	s.Section("tokens", "who may do what, see collector token", &o.Tokens)
 	o.Scrape.Self = agent.SelfConfig{Enabled: true, Service: "inquest-collector"}
 	s.Section("scrape", "what the agent in this process scrapes, as in an agent's file", &o.Scrape)

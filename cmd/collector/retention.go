@@ -25,6 +25,9 @@ type retention struct {
 	RawMaxBytes size               `yaml:"raw_max_bytes"`
 	KeepFree    share              `yaml:"keep_free"`
 	LastDayToo  bool               `yaml:"keep_free_last_day_too"`
+
+	BinariesUnused   age  `yaml:"binaries_unused"`
+	BinariesMaxBytes size `yaml:"binaries_max_bytes"`
 }
 
 type serviceRetention struct {
@@ -46,6 +49,7 @@ func (o *options) retention() store.Retention {
 		Raw: o.Retention, FiveMinutes: time.Duration(k.FiveMinutes), Hour: time.Duration(k.Hour), Day: time.Duration(k.Day),
 		MaxBytes: int64(k.MaxBytes), RawMaxBytes: int64(k.RawMaxBytes),
 		KeepFree: k.KeepFree.bytes, KeepFreePercent: k.KeepFree.percent, KeepFreeAll: k.LastDayToo,
+		BinariesUnused: time.Duration(k.BinariesUnused), BinariesMaxBytes: int64(k.BinariesMaxBytes),
 	}
 	for kind, a := range k.Kinds {
 		if r.Kinds == nil {
