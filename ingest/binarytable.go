@@ -84,6 +84,6 @@ func (b *Binaries) makeTable(ctx context.Context, sha string) error {
 	}
 	defer f.Close()
 	return b.o.Store.PutTable(sha, tableVersion, func(w io.Writer) error {
-		return symbolize.WriteTable(w, f, f.Size())
+		return symbolize.WriteTable(w, symbolize.Input{ReaderAt: f, Size: f.Size()}, nil)
 	})
 }
