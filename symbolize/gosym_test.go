@@ -31,7 +31,7 @@ func TestOtherArchitecture(t *testing.T) {
 			functions, checked, inlined := 0, 0, 0
 			for i := range lib.Funcs {
 				f := &lib.Funcs[i]
-				if f.Entry == f.End {
+				if f.Entry == f.End || strings.HasPrefix(f.Name, "go:") { // a mark: the library takes offset 0 for a table
 					continue
 				}
 				functions++
