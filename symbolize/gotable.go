@@ -214,44 +214,44 @@ func (g *goWriter) function(i int) error {
 // spans merges the tables of files, lines and inlined calls.
 func (g *goWriter) spans(size uint32) error {
 	t := g.t
-	var cursors [3]pcCursor // files, lines, calls
-	cursors[0] = t.cursor(t.order.Uint32(g.row[funcPcfile:]))
-	cursors[1] = t.cursor(t.order.Uint32(g.row[funcPcln:]))
-	tree, ok := t.inlineTree(g.row)
-	if ok {
-		cursors[2] = t.cursor(t.pcdata(g.row, pcdataInline))
-	} else {
-		cursors[2] = pcCursor{val: -1, end: true}
+	files := t.cursor(t.order.Uint32(g.row[funcPcfile:]))
+	lines := t.cursor(t.order.Uint32(g.row[funcPcln:]))
+	calls := noTable
+	if tree, ok := t.inlineTree(g.row); ok {
+		g.tree.base = tree
+		calls = t.cursor(t.pcdata(g.row, pcdataInline))
 	}
-	g.tree.base = tree
 	cu := uint64(t.order.Uint32(g.row[funcCU:]))
 	file, fileAt := int32(-1), int32(-1) // as in the record, as in the table
+	inner, innerAt := int32(0), int32(-1)
 	for pc := uint64(0); pc < uint64(size); {
-		next := uint64(size)
-		for i := range cursors {
-			c := &cursors[i]
-			for !c.end && c.pc <= pc {
-				c.next()
-				g.left--
-			}
-			if !c.end {
-				next = min(next, c.pc)
-			}
+		for ; files.pc <= pc; g.left-- {
+			files.next()
 		}
-		if cursors[0].val != fileAt {
+		for ; lines.pc <= pc; g.left-- {
+			lines.next()
+		}
+		for ; calls.pc <= pc; g.left-- {
+			calls.next()
+		}
+		if files.val != fileAt {
 			g.left -= len(g.rec.files) / 32
-			fileAt = cursors[0].val
+			fileAt = files.val
 			file = g.file(cu, fileAt)
+		}
+		if calls.val != innerAt {
+			innerAt = calls.val
+			inner = g.call(innerAt)
 		}
 		if g.left < 0 {
 			return errOverlap
 		}
-		s := span{uint32(next), g.call(cursors[2].val), file, cursors[1].val}
+		pc = min(uint64(size), files.pc, lines.pc, calls.pc)
+		s := span{uint32(pc), inner, file, lines.val}
 		if fileAt < 0 || s.line == -1 || int(fileAt) >= len(t.files) {
 			s.file, s.line = -1, 0 // the runtime says "?", 0
 		}
 		g.rec.add(s)
-		pc = next
 	}
 	return nil
 }
