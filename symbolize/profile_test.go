@@ -14,7 +14,8 @@ import (
 
 // TestLikeProfile compares with the functions that a CPU profile has itself:
 // its addresses are made offsets in the file, and these addresses as linked.
-// Profiles have the full names of generic functions.
+// Profiles have the full names of generic functions, and one file for each
+// function, which need not be that of a line: files are not compared.
 func TestLikeProfile(t *testing.T) {
 	for _, p := range []program{{}, {args: []string{"-buildmode=pie"}, cgo: true, strip: true}} {
 		t.Run(p.String(), func(t *testing.T) {
@@ -38,13 +39,17 @@ func TestLikeProfile(t *testing.T) {
 				var want []inquest.Frame
 				for _, line := range l.Line {
 					f := line.Function
-					want = append(want, inquest.Frame{Function: spelled(f.Name), File: f.Filename, Line: int(line.Line), StartLine: int(f.StartLine)})
+					want = append(want, inquest.Frame{Function: spelled(f.Name), Line: int(line.Line), StartLine: int(f.StartLine)})
 				}
 				addr, ok := table.Address(l.Address - l.Mapping.Start + l.Mapping.Offset)
 				if !ok {
 					t.Errorf("%#x is not in the file", l.Address)
 				}
-				if d := cmp.Diff(want, table.Frames(nil, addr)); d != "" {
+				got := table.Frames(nil, addr)
+				for i := range got {
+					got[i].File = ""
+				}
+				if d := cmp.Diff(want, got); d != "" {
 					t.Errorf("%#x (-want, +got):\n%s", l.Address, d)
 				}
 				checked++
