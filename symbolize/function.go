@@ -206,7 +206,6 @@ func (g *goFunctions) str(off uint64) ([]byte, error) {
 
 // printed spells a name as the runtime does: what is between the first and
 // the last bracket, the arguments of a generic function, becomes "...".
-// (Go 1.20 prints it so in stack traces, but not in profiles.)
 func printed(name []byte) string {
 	i, j := bytes.IndexByte(name, '['), bytes.LastIndexByte(name, ']')
 	if i < 0 || j <= i {

@@ -17,6 +17,7 @@ type goWriter struct {
 	ids  funcIDs
 	left int // steps through pc tables and inlined calls that are still allowed
 	rec  record
+	buf  []byte
 
 	row   []byte
 	local []int32 // number of each record of the inline tree in rec.calls, 0 if it has none yet
@@ -164,14 +165,16 @@ func (t *pclntab) encode() []chunk {
 
 // chunk encodes the functions of a chunk.
 func (g *goWriter) chunk(c *chunk) error {
+	g.buf = g.buf[:0]
 	for i := c.from; i < min(c.from+chunkFunctions, g.t.nfunc); i++ {
 		if err := g.function(i); err != nil {
 			return err
 		}
-		c.records = g.rec.append(c.records)
-		c.ends = append(c.ends, uint32(len(c.records)))
+		g.buf = g.rec.append(g.buf)
+		c.ends = append(c.ends, uint32(len(g.buf)))
 		c.names = append(c.names, g.rec.calls[0].name)
 	}
+	c.records = bytes.Clone(g.buf)
 	return nil
 }
 

@@ -115,9 +115,9 @@ func spoil(rnd *rand.Rand, b []byte, off, n uint64) {
 // file, of the table of functions, its rows, its functions, the module data.
 func TestSpoiledFiles(t *testing.T) {
 	exe, sections := small(t)
-	n := 2000
+	n := 1200
 	if testing.Short() {
-		n = 200
+		n = 120
 	}
 	type place struct {
 		name   string
