@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/goinquest/inquest"
 )
@@ -19,7 +20,7 @@ type part struct {
 // partWriter writes the container: begin, Write and again, then finish.
 type partWriter struct {
 	w     io.Writer
-	page  []byte // what is not written yet
+	buf   []byte // what is not written yet; whole pages but for the last
 	off   uint64
 	parts []part
 	sums  []byte
@@ -27,7 +28,7 @@ type partWriter struct {
 }
 
 func newPartWriter(w io.Writer) *partWriter {
-	return &partWriter{w: w, page: make([]byte, 0, pageBytes)}
+	return &partWriter{w: w, buf: make([]byte, 0, writeBytes)}
 }
 
 // begin starts a part; what is written from now on belongs to it.
@@ -41,22 +42,25 @@ func (w *partWriter) Write(b []byte) (int, error) {
 	w.off += uint64(n)
 	w.parts[len(w.parts)-1].size += uint64(n)
 	for len(b) > 0 && w.err == nil {
-		room := min(len(b), pageBytes-len(w.page))
-		w.page, b = append(w.page, b[:room]...), b[room:]
-		if len(w.page) == pageBytes {
+		room := min(len(b), writeBytes-len(w.buf))
+		w.buf, b = append(w.buf, b[:room]...), b[room:]
+		if len(w.buf) == writeBytes {
 			w.flush()
 		}
 	}
 	return n, w.err
 }
 
+const writeBytes = 64 * pageBytes
+
 func (w *partWriter) flush() {
-	if len(w.page) == 0 || w.err != nil {
-		return
+	for page := range slices.Chunk(w.buf, pageBytes) {
+		w.sums = binary.LittleEndian.AppendUint32(w.sums, crc32.Checksum(page, castagnoli))
 	}
-	w.sums = binary.LittleEndian.AppendUint32(w.sums, crc32.Checksum(w.page, castagnoli))
-	_, w.err = w.w.Write(w.page)
-	w.page = w.page[:0]
+	if len(w.buf) > 0 && w.err == nil {
+		_, w.err = w.w.Write(w.buf)
+	}
+	w.buf = w.buf[:0]
 }
 
 // finish writes the directory and returns the first error of all.
@@ -95,7 +99,7 @@ type pages struct {
 // How many pages are kept: an eighth of them all, between these.
 const (
 	minCachedPages = 4
-	maxCachedPages = 64 // one megabyte
+	maxCachedPages = 256 // one megabyte
 )
 
 type cachedPage struct {

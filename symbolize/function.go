@@ -8,61 +8,6 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// function is a record that was read, ready to answer. It does not change.
-type function struct {
-	spans []span
-	calls []namedCall
-	files []string
-	bytes int         // what it takes, without the strings
-	used  atomic.Bool // since the last sweep
-}
-
-// namedCall is a call with its name.
-type namedCall struct {
-	name   string
-	start  int32
-	caller int32
-	file   int32
-	line   int32
-}
-
-// What things of a function take.
-const (
-	spanBytes     = 16
-	callBytes     = 32
-	stringBytes   = 16
-	functionBytes = 128
-)
-
-// maxDepth bounds the frames of one address; a damaged table could have
-// callers in a circle.
-const maxDepth = 512
-
-// frames appends the frames of an offset from the function's entry.
-func (f *function) frames(dst []inquest.Frame, off uint32) []inquest.Frame {
-	if !f.used.Load() {
-		f.used.Store(true)
-	}
-	i := findSpan(f.spans, off)
-	if i == len(f.spans) {
-		return dst
-	}
-	at, file, line := f.spans[i].call, f.spans[i].file, f.spans[i].line
-	for range maxDepth {
-		c := &f.calls[at]
-		fr := inquest.Frame{Function: c.name, Line: int(line), StartLine: int(c.start)}
-		if file >= 0 {
-			fr.File = f.files[file]
-		}
-		dst = append(dst, fr)
-		if c.caller < 0 {
-			break
-		}
-		at, file, line = c.caller, c.file, c.line
-	}
-	return dst
-}
-
 // goFunctions are Go's functions of a table.
 type goFunctions struct {
 	start, end uint64 // of the code; entries count from start
@@ -70,17 +15,73 @@ type goFunctions struct {
 
 	entries []uint32 // and the end of the last
 	records []uint32 // offsets of the records, and the end of the last
-	cache   []atomic.Pointer[function]
+	answers answers
 
 	// What follows is used under the table's lock.
-	pages    *pages
-	recPart  part
-	strPart  part
-	index    part
-	rec      record
-	strings  map[uint32]string // by offset +1 of a name, by offset of a file
-	inUse    int               // bytes of functions in the cache, and of strings
-	maxBytes int
+	pages   *pages
+	recPart part
+	strPart part
+	index   part
+	rec     record
+	strings map[uint32]string // by offset +1
+	kept    int               // bytes of strings
+	maxKept int
+}
+
+// answer is what is known of one address. It does not change.
+type answer struct {
+	addr   uint64
+	frames []inquest.Frame
+}
+
+// answers remembers what was asked. A profile asks for few addresses, and
+// often. There are places where an address may be: a few neighbours.
+type answers struct {
+	places []atomic.Pointer[answer] // their number is a power of two
+	turn   atomic.Uint32
+}
+
+const (
+	ways        = 4   // neighbours
+	answerBytes = 160 // what a place takes with its answer
+	minAnswers  = 1 << 10
+	maxAnswers  = 1 << 17
+)
+
+// newAnswers makes room for answers of so many bytes.
+func newAnswers(bytes uint64) answers {
+	n := uint64(minAnswers)
+	for n < maxAnswers && n*2*answerBytes <= bytes {
+		n *= 2
+	}
+	return answers{places: make([]atomic.Pointer[answer], n)}
+}
+
+func (a *answers) neighbours(addr uint64) []atomic.Pointer[answer] {
+	const mix = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio
+	i := (addr * mix >> 40) * ways & uint64(len(a.places)-1)
+	return a.places[i : i+ways]
+}
+
+func (a *answers) get(addr uint64) *answer {
+	ps := a.neighbours(addr)
+	for i := range ps {
+		if x := ps[i].Load(); x != nil && x.addr == addr {
+			return x
+		}
+	}
+	return nil
+}
+
+// put remembers an answer in an empty place, else in the place of another.
+func (a *answers) put(x *answer) {
+	ps := a.neighbours(x.addr)
+	for i := range ps {
+		if ps[i].CompareAndSwap(nil, x) {
+			return
+		}
+	}
+	ps[a.turn.Add(1)%ways].Store(x)
 }
 
 // find returns the function that an address is in.
@@ -97,11 +98,19 @@ func (g *goFunctions) find(addr uint64) (i int, ok bool) {
 			hi = mid
 		}
 	}
-	return lo, lo < len(g.cache) && g.entries[lo] <= off
+	return lo, lo < len(g.entries)-1 && g.entries[lo] <= off
 }
 
-// load reads function i into the cache.
-func (g *goFunctions) load(i int) (*function, error) {
+// maxDepth bounds the frames of one address; a damaged table could have
+// callers in a circle.
+const maxDepth = 512
+
+// lookup reads what is known of an address.
+func (g *goFunctions) lookup(addr uint64) (*answer, error) {
+	i, ok := g.find(addr)
+	if !ok {
+		return nil, nil
+	}
 	if g.records[i+1] < g.records[i] {
 		return nil, errRecord
 	}
@@ -109,52 +118,30 @@ func (g *goFunctions) load(i int) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.rec.decode(b); err != nil {
+	at, ok, err := g.rec.decode(b, uint32(addr-g.start)-g.entries[i])
+	if err != nil || !ok {
 		return nil, err
 	}
-	f := &function{spans: append([]span(nil), g.rec.spans...)}
-	f.files = make([]string, len(g.rec.files))
-	for j, off := range g.rec.files {
-		if f.files[j], err = g.file(off); err != nil {
+	n := 1
+	for c := at.call; n < maxDepth && g.rec.calls[c].caller >= 0; n++ {
+		c = g.rec.calls[c].caller
+	}
+	out := &answer{addr: addr, frames: make([]inquest.Frame, n)}
+	for j := range out.frames {
+		c := &g.rec.calls[at.call]
+		f := &out.frames[j]
+		f.Line, f.StartLine = int(at.line), int(c.start)
+		if f.Function, err = g.name(c.name); err != nil {
 			return nil, err
 		}
-	}
-	f.calls = make([]namedCall, len(g.rec.calls))
-	for j, c := range g.rec.calls {
-		name, err := g.name(c.name)
-		if err != nil {
-			return nil, err
+		if at.file >= 0 {
+			if f.File, err = g.file(g.rec.files[at.file]); err != nil {
+				return nil, err
+			}
 		}
-		f.calls[j] = namedCall{name, c.start, c.caller, c.file, c.line}
+		at = span{call: c.caller, file: c.file, line: c.line}
 	}
-	f.bytes = functionBytes + len(f.spans)*spanBytes + len(f.calls)*callBytes + len(f.files)*stringBytes
-	f.used.Store(true)
-	if g.inUse += f.bytes; g.inUse > g.maxBytes {
-		g.sweep()
-		g.inUse += f.bytes
-	}
-	g.cache[i].Store(f)
-	return f, nil
-}
-
-// sweep makes room: functions go that were not asked for since the last
-// time, all of them if that is not enough, and the strings.
-func (g *goFunctions) sweep() {
-	g.inUse = 0
-	for i := range g.cache {
-		if f := g.cache[i].Load(); f != nil && f.used.Swap(false) {
-			g.inUse += f.bytes
-		} else {
-			g.cache[i].Store(nil)
-		}
-	}
-	clear(g.strings)
-	if g.inUse > g.maxBytes/2 {
-		for i := range g.cache {
-			g.cache[i].Store(nil)
-		}
-		g.inUse = 0
-	}
+	return out, nil
 }
 
 // name returns the name at an offset that is one too large; "" for 0.
@@ -182,12 +169,17 @@ func (g *goFunctions) intern(key uint32, off uint64, spell func([]byte) string) 
 		return "", err
 	}
 	s := spell(b)
+	if g.kept += len(s) + mapBytes; g.kept > g.maxKept {
+		g.strings, g.kept = map[uint32]string{}, len(s)+mapBytes // answers keep theirs
+	}
 	g.strings[key] = s
-	g.inUse += len(s) + 4*stringBytes // with its place in the map
 	return s, nil
 }
 
-const maxStringBytes = 1 << 16
+const (
+	maxStringBytes = 1 << 16
+	mapBytes       = 40 // what a string takes in the map, besides itself
+)
 
 // str reads up to the zero byte.
 func (g *goFunctions) str(off uint64) ([]byte, error) {
@@ -209,7 +201,6 @@ func (g *goFunctions) str(off uint64) ([]byte, error) {
 
 // printed spells a name as the runtime does: what is between the first and
 // the last bracket, the arguments of a generic function, becomes "...".
-// (Go 1.20 prints it so in stack traces, but not in profiles.)
 func printed(name []byte) string {
 	i, j := bytes.IndexByte(name, '['), bytes.LastIndexByte(name, ']')
 	if i < 0 || j <= i {
@@ -225,7 +216,7 @@ func (g *goFunctions) named(name string) ([]Range, error) {
 		return nil, err
 	}
 	var out []Range
-	n := uint64(len(g.cache))
+	n := uint64(len(g.records) - 1)
 	const step = 1024
 	for at := uint64(0); at < n; at += step {
 		b, err := g.pages.read(g.index, (2*(n+1)+at)*4, min(step, n-at)*4)

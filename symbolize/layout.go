@@ -13,7 +13,7 @@ const (
 	tableMagic   = "inqsyms\x01"
 	tableVersion = 1
 
-	pageBytes    = 1 << 14
+	pageBytes    = 1 << 12
 	trailerBytes = 32 // data and directory length (8 each), directory CRC, version (4 each), magic
 	partRowBytes = 20 // id (4), offset, size (8 each)
 	maxParts     = 64

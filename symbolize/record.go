@@ -60,23 +60,16 @@ func (r *record) add(s span) {
 
 // at finds the span of an offset.
 func (r *record) at(off int32) span {
-	if i := findSpan(r.spans, uint32(off)); off >= 0 && i < len(r.spans) {
-		return r.spans[i]
-	}
-	return span{file: -1}
-}
-
-// findSpan returns the index of the first span that ends behind off.
-func findSpan(spans []span, off uint32) int {
-	lo, hi := 0, len(spans)
-	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); spans[mid].end <= off {
-			lo = mid + 1
-		} else {
-			hi = mid
+	i, _ := slices.BinarySearchFunc(r.spans, uint32(off), func(s span, off uint32) int {
+		if s.end <= off {
+			return -1
 		}
+		return 1
+	})
+	if off < 0 || i == len(r.spans) {
+		return span{file: -1}
 	}
-	return lo
+	return r.spans[i]
 }
 
 // file returns the index of a file, and adds it if it is new.
@@ -140,6 +133,11 @@ type recordReader struct {
 }
 
 func (r *recordReader) next() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 { // most are so short
+		v := r.b[0]
+		r.b = r.b[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
 		r.bad, r.b = true, nil
@@ -159,8 +157,9 @@ func (r *recordReader) index(n int) int32 {
 	return int32(v) - 1
 }
 
-// decode reads a record. All indices in it are good afterwards.
-func (r *record) decode(b []byte) error {
+// decode reads a record up to the span that off is in, and returns that. All
+// indices in what was read are good. ok is false if no span has it.
+func (r *record) decode(b []byte, off uint32) (at span, ok bool, err error) {
 	r.reset()
 	in := recordReader{b: b}
 	self := call{name: uint32(in.next()), start: unzigzag(in.next()), caller: -1, file: -1}
@@ -170,7 +169,7 @@ func (r *record) decode(b []byte) error {
 	r.calls = append(r.calls, self)
 	n := in.next()
 	if n > uint64(len(in.b)) {
-		return errRecord
+		return span{}, false, errRecord
 	}
 	for range n {
 		r.calls = append(r.calls, call{
@@ -178,21 +177,23 @@ func (r *record) decode(b []byte) error {
 			caller: in.index(int(n) + 1), file: in.index(len(r.files)), line: unzigzag(in.next()),
 		})
 	}
-	s := span{file: -1}
+	at.file = -1
 	for len(in.b) > 0 && !in.bad {
 		head := in.next()
-		s.end += uint32(head >> 2)
+		at.end += uint32(head >> 2)
 		if head&2 != 0 {
-			s.call = in.index(len(r.calls)-1) + 1
+			at.call = in.index(len(r.calls)-1) + 1
 		}
 		if head&1 != 0 {
-			s.file = in.index(len(r.files))
+			at.file = in.index(len(r.files))
 		}
-		s.line += unzigzag(in.next())
-		r.spans = append(r.spans, s)
+		at.line += unzigzag(in.next())
+		if off < at.end && !in.bad {
+			return at, true, nil
+		}
 	}
 	if in.bad {
-		return errRecord
+		return span{}, false, errRecord
 	}
-	return nil
+	return span{}, false, nil
 }

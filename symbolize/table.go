@@ -60,8 +60,8 @@ type Table struct {
 }
 
 // OpenTable opens a table of size bytes. It keeps an index of the functions
-// (16 bytes each) and, once asked, what was last asked for, up to a quarter
-// of the table. The error is of kind inquest.ErrInvalid if r is not a table
+// (8 bytes each) and, once asked, what was last asked for: three quarters
+// of the size of the table. The error is of kind inquest.ErrInvalid if r is not a table
 // or a damaged one; see also Err.
 func OpenTable(r io.ReaderAt, size int64) (*Table, error) {
 	p, err := openPages(r, size)
@@ -86,11 +86,7 @@ func OpenTable(r io.ReaderAt, size int64) (*Table, error) {
 	return t, nil
 }
 
-// What a table keeps of functions it was asked for.
-const (
-	minCacheBytes = 64 << 10
-	maxCacheBytes = 64 << 20
-)
+const maxKeptBytes = 16 << 20 // of strings
 
 // openGo reads the index of Go's functions; nil if there are none.
 func openGo(p *pages) (*goFunctions, error) {
@@ -106,8 +102,9 @@ func openGo(p *pages) (*goFunctions, error) {
 	g := &goFunctions{
 		start: le.Uint64(head), end: le.Uint64(head[8:]), names: le.Uint64(head[24:]),
 		pages: p, recPart: p.part(partRecords), strPart: p.part(partStrings), index: p.part(partIndex),
-		strings:  map[uint32]string{},
-		maxBytes: int(min(max(p.size/4, minCacheBytes), maxCacheBytes)),
+		strings: map[uint32]string{},
+		maxKept: int(min(p.size/4, maxKeptBytes)),
+		answers: newAnswers(p.size / 2),
 	}
 	n := le.Uint64(head[16:])
 	if n == 0 || n > maxPartBytes/8 || g.index.size != (3*n+2)*4 || g.end < g.start || g.names > g.strPart.size {
@@ -119,7 +116,6 @@ func openGo(p *pages) (*goFunctions, error) {
 	if g.records, err = p.numbers(g.index, (n+1)*4, n+1); err != nil {
 		return nil, err
 	}
-	g.cache = make([]atomic.Pointer[function], n)
 	return g, nil
 }
 
@@ -145,39 +141,35 @@ func (p *pages) numbers(q part, off, n uint64) ([]uint32, error) {
 //
 // The frames are those of runtime.CallersFrames: wrappers that the compiler
 // made are hidden where something was inlined into them, and shown if they
-// are the innermost. Generic functions end in "[...]". File is empty where
+// are the innermost. The arguments of generic functions are "[...]", as in
+// stack traces; Go's own profiles spell them out. File is empty where
 // the runtime says "?". All strings are shared by all answers of the table.
 func (t *Table) Frames(dst []inquest.Frame, addr uint64) []inquest.Frame {
 	g := t.golang
 	if g == nil {
 		return dst
 	}
-	i, ok := g.find(addr)
-	if !ok {
-		return dst
-	}
-	f := g.cache[i].Load()
-	if f == nil {
-		if f = t.load(i); f == nil {
+	x := g.answers.get(addr)
+	if x == nil {
+		if x = t.lookup(addr); x == nil {
 			return dst
 		}
 	}
-	return f.frames(dst, uint32(addr-g.start)-g.entries[i])
+	return append(dst, x.frames...)
 }
 
-// load reads a function; nil if it cannot be.
-func (t *Table) load(i int) *function {
+// lookup reads what is known of an address; nil if that is nothing.
+func (t *Table) lookup(addr uint64) *answer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f := t.golang.cache[i].Load(); f != nil {
-		return f // somebody else did
-	}
-	f, err := t.golang.load(i)
+	x, err := t.golang.lookup(addr)
 	if err != nil {
 		t.fail(err)
-		return nil
 	}
-	return f
+	if x != nil {
+		t.golang.answers.put(x)
+	}
+	return x
 }
 
 func (t *Table) fail(err error) { t.err.CompareAndSwap(nil, &err) }
