@@ -138,8 +138,18 @@ func (b *Binaries) Progress(sha string, bytes int64) (have int64, err error) {
 	return have, err
 }
 
-// came makes the table of a binary that is stored now.
+// came makes the table of a binary that is stored now, and notes its build, by
+// which past data get their release.
 func (b *Binaries) came(s *store.StoredBinary) {
+	if s.GoVersion != "" {
+		known, err := b.o.Store.Build(s.ID)
+		if err == nil && (known == nil || known.Modules == nil) {
+			err = b.o.Store.PutBuilds([]inquest.Build{s.Build})
+		}
+		if err != nil {
+			b.o.Logger.Warn("build of a binary not noted", inquest.LogBuildID, s.ID, inquest.LogErr, err)
+		}
+	}
 	b.mu.Lock()
 	for _, id := range s.IDs() {
 		delete(b.leases, id)

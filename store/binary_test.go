@@ -421,6 +421,11 @@ func TestSeenBuilds(t *testing.T) {
 	v.s.Close()
 	v.open()
 	look("after a start")
+	noteData(t, v, 5, "deleted", "b2", t0)
+	if _, err := v.s.Delete(context.Background(), store.Deletion{Service: "deleted"}); err != nil {
+		t.Fatal(err)
+	}
+	look("after a deletion")
 	settle(t, v.s)
 	v.s.Close()
 	if err := os.Remove(filepath.Join(v.dir, "catalog.db")); err != nil {
@@ -546,7 +551,7 @@ func TestBinaryCare(t *testing.T) {
 	}
 	lost := copyFast(t, v.dir)
 	check(true) // an empty store but for binaries is a new one
-	v.dir, lost = lost, v.dir
+	v.dir = lost
 	v.open()
 	if !bytes.Equal(readBinary(t, v.s, b.SHA256), raw) {
 		t.Error("without the catalog it is read with other bytes")

@@ -39,7 +39,7 @@ func TestLikeProfile(t *testing.T) {
 				var want []inquest.Frame
 				for _, line := range l.Line {
 					f := line.Function
-					want = append(want, inquest.Frame{Function: spelled(f.Name), Line: int(line.Line), StartLine: int(f.StartLine)})
+					want = append(want, inquest.Frame{Function: f.Name, Line: int(line.Line), StartLine: int(f.StartLine)})
 				}
 				addr, ok := table.Address(l.Address - l.Mapping.Start + l.Mapping.Offset)
 				if !ok {
@@ -47,7 +47,7 @@ func TestLikeProfile(t *testing.T) {
 				}
 				got := table.Frames(nil, addr)
 				for i := range got {
-					got[i].File = ""
+					got[i] = inquest.Frame{Function: got[i].Profiled(), Line: got[i].Line, StartLine: got[i].StartLine}
 				}
 				if d := cmp.Diff(want, got); d != "" {
 					t.Errorf("%#x (-want, +got):\n%s", l.Address, d)
