@@ -43,7 +43,7 @@ var arrows = map[string][]string{
 	"internal/program":   {"internal/settings"},
 	"internal/buildinfo": {},
 	"internal/demo":      {},
-	"internal/load":      {"internal/fleet", "internal/settings"},
+	"internal/load":      {"internal/fleet", "internal/remote", "internal/settings"},
 	"internal/fleet":     {"profile", "internal/corpus"},
 	"internal/corpus":    {},
 	"internal/upload":    {},
