@@ -14,8 +14,8 @@ import (
 	"github.com/goinquest/inquest/internal/corpus"
 	"github.com/goinquest/inquest/internal/fleet"
 	"github.com/goinquest/inquest/internal/load"
-	"github.com/goinquest/inquest/internal/remote"
 	"github.com/goinquest/inquest/internal/proc"
+	"github.com/goinquest/inquest/internal/remote"
 	"github.com/goinquest/inquest/store"
 )
 
