@@ -36,7 +36,7 @@ var arrows = map[string][]string{
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
 		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo"},
 	"cmd/agent":   {"agent", "internal/settings", "internal/program", "internal/buildinfo"},
-	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/remote",
+	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/remote", "internal/vulndb",
 		"internal/settings", "internal/program"},
 
 	"internal/settings":  {"internal/buildinfo"},
@@ -48,8 +48,8 @@ var arrows = map[string][]string{
 	"internal/corpus":    {},
 	"internal/upload":    {},
 	"internal/remote":    {},
-	"internal/push":      {"symbolize", "internal/remote", "internal/upload"},
-	"internal/inventory": {"internal/remote", "internal/vulndb"},
+	"internal/push":      {"symbolize", "internal/remote", "internal/settings", "internal/upload"},
+	"internal/inventory": {"internal/remote", "internal/settings", "internal/vulndb"},
 	"internal/vulndb":    {},
 }
 
