@@ -106,6 +106,7 @@ func stored(t *testing.T, base string, s *server) error {
 // no file any more, and one has another in its place: the collector gets what
 // runs.
 func TestUploadsOfRunningPrograms(t *testing.T) {
+	t.Parallel()
 	gone, rolled := startServer(t, "gonesrv"), startServer(t, "rolledsrv")
 	if err := os.Remove(gone.file); err != nil {
 		t.Fatal(err)
@@ -194,6 +195,7 @@ func (r *counted) Read(p []byte) (int, error) {
 // TestUploadGoesOn cuts the connection in the middle of an upload, and ends
 // the program while it is uploaded: what was sent is not sent again.
 func TestUploadGoesOn(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "cutsrv")
 	c := startCollector(t, freeAddr(t), t.TempDir(), "-self-profile=false")
 	way := &cutter{}
@@ -213,9 +215,42 @@ func TestUploadGoesOn(t *testing.T) {
 	}
 }
 
+// TestUploadAfterRestart stops the agent in the middle of an upload; the next
+// one goes on.
+func TestUploadAfterRestart(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "againsrv")
+	c := startCollector(t, freeAddr(t), t.TempDir(), "-self-profile=false")
+	way, spool, config := &cutter{}, t.TempDir(), only(t, "", "againsrv")
+	base := "http://" + way.serve(t, strings.TrimPrefix(c.URL, "http://"))
+	agent := startAgent(t, base, spool, "-config", config, "-upload-rate", "1MiB")
+	eventually(t, 30*time.Second, "half is sent", func() error {
+		if n := way.total.Load(); n < int64(len(s.exe))/2 {
+			return fmt.Errorf("%d bytes of %d are", n, len(s.exe))
+		}
+		return nil
+	})
+	begin := time.Now()
+	if err := agent.Stop(20 * time.Second); err != nil {
+		t.Errorf("agent after SIGTERM: %v", err)
+	}
+	if d := time.Since(begin); d > 8*time.Second {
+		t.Errorf("the agent took %v to stop", d)
+	}
+	if err := stored(t, c.URL, s); err == nil {
+		t.Fatal("the upload was not interrupted")
+	}
+	startAgent(t, base, spool, "-config", config)
+	eventually(t, time.Minute, "the executable is stored", func() error { return stored(t, c.URL, s) })
+	if most := int64(len(s.exe)) * 5 / 4; way.total.Load() > most {
+		t.Errorf("%d bytes were sent for %d: the upload began anew", way.total.Load(), len(s.exe))
+	}
+}
+
 // TestUploadRefused has the configuration refuse uploads: the collector is
 // told and asks for none.
 func TestUploadRefused(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "shysrv")
 	c := startCollector(t, freeAddr(t), t.TempDir(), "-self-profile=false")
 	startAgent(t, c.URL, t.TempDir(), "-config", only(t, "", "shysrv"), "-upload-binaries=false")
