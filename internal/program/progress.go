@@ -26,9 +26,9 @@ func NewProgressLine(w io.Writer) *ProgressLine {
 }
 
 // Show says what is done, as a part from 0 to 1 and what is at hand; part < 0
-// if it is not known.
+// if it is not known. What comes too fast to be read is left out, but the end.
 func (l *ProgressLine) Show(part float64, what string) {
-	if l.w == nil || time.Since(l.shown) < 100*time.Millisecond {
+	if l.w == nil || part != 1 && time.Since(l.shown) < 100*time.Millisecond {
 		return
 	}
 	l.shown = time.Now()
