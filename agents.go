@@ -52,7 +52,8 @@ type AgentReport struct {
 	Targets  []Target  `json:"targets"`
 	Builds   []Build   `json:"builds,omitempty"` // what the running executables say of themselves
 	Spool    Spool     `json:"spool"`
-	Refuses  []string  `json:"refuses,omitempty"` // verbs of Command that this agent's config refuses
+	Refuses  []string  `json:"refuses,omitempty"` // what this agent's config refuses: verbs of Command, RefuseUpload
+	Upload   Upload    `json:"upload,omitzero"`
 }
 
 // Spool is the state of an agent's disk spool.
@@ -65,6 +66,19 @@ type Spool struct {
 	Dropped    int64     `json:"dropped"`              // lost to the quota since the agent started
 	Refused    int64     `json:"refused"`              // refused by the collector for good
 	LastError  string    `json:"last_error,omitempty"` // newest shipping error
+}
+
+// RefuseUpload among what an agent refuses says that it uploads no binaries.
+const RefuseUpload = "upload"
+
+// Upload is the state of an agent's uploads of binaries.
+type Upload struct {
+	Build     string `json:"build,omitempty"`      // id of what is being uploaded, "" if nothing is
+	Sent      int64  `json:"sent,omitempty"`       // bytes of it the collector has
+	Bytes     int64  `json:"bytes,omitempty"`      // of the whole
+	Waiting   int    `json:"waiting,omitempty"`    // builds that come after it
+	Uploaded  int64  `json:"uploaded,omitempty"`   // binaries, since the agent started
+	LastError string `json:"last_error,omitempty"` // newest failure, names the build; "" after a success
 }
 
 // ReportAnswer is the collector's answer to an AgentReport.

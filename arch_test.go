@@ -30,21 +30,27 @@ var arrows = map[string][]string{
 	"store":     {"profile", "calltree"},
 	"ingest":    {"profile", "store", "symbolize"},
 	"query":     {"profile", "calltree", "store"},
-	"agent":     {"profile", "symbolize"},
+	"agent":     {"profile", "symbolize", "internal/upload"},
 	"web":       {"profile", "calltree", "store", "ingest", "query"},
 
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
 		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo"},
 	"cmd/agent":   {"agent", "internal/settings", "internal/program", "internal/buildinfo"},
-	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/settings", "internal/program"},
+	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/remote", "internal/vulndb",
+		"internal/settings", "internal/program"},
 
 	"internal/settings":  {"internal/buildinfo"},
 	"internal/program":   {"internal/settings"},
 	"internal/buildinfo": {},
 	"internal/demo":      {},
-	"internal/load":      {"internal/fleet", "internal/settings"},
+	"internal/load":      {"internal/fleet", "internal/remote", "internal/settings"},
 	"internal/fleet":     {"profile", "internal/corpus"},
 	"internal/corpus":    {},
+	"internal/upload":    {},
+	"internal/remote":    {},
+	"internal/push":      {"symbolize", "internal/remote", "internal/settings", "internal/upload"},
+	"internal/inventory": {"internal/remote", "internal/settings", "internal/vulndb"},
+	"internal/vulndb":    {},
 }
 
 // helpers are rooms that exist for tests and benchmarks: they may import

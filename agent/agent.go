@@ -10,7 +10,8 @@
 // becomes the difference to the profile before; the state for that moves
 // together with the spooled profile, so that nothing is counted twice or not
 // at all over any restart. The uploader sends what is spooled, oldest first,
-// with a key that stays the same over retries.
+// with a key that stays the same over retries. Executables that the collector
+// lacks are read beside their processes and uploaded one at a time, slowly.
 //
 // The agent only dials out: to its targets and to the collector. It listens
 // nowhere. An Agent is safe for use by several goroutines; the ones it starts
@@ -46,6 +47,7 @@ type Options struct {
 	SpoolDir        string        // made if it is not there
 	SpoolQuotaBytes int64         // default 1 GiB
 	SpoolMaxAge     time.Duration // older profiles are dropped; default 24 h
+	UploadRateBytes int64         // of binaries, a second; default 10 MiB
 	AgentID         string        // default: made at random, kept in SpoolDir
 	Host            string        // name of this machine; default: as the kernel says
 	Version         string        // of the agent, for reports and User-Agent
@@ -82,6 +84,7 @@ type Agent struct {
 	collector  *collector
 	uploader   *uploader
 	channel    *channel
+	binaries   *binaries
 	metrics    *metrics
 	unregister func()
 
@@ -149,6 +152,7 @@ func New(o Options) (*Agent, error) {
 		}}
 	}
 	a.uploader = &uploader{spool: a.spool, collector: a.collector, agent: a}
+	a.binaries = newBinaries(a)
 	a.channel = &channel{agent: a, told: map[string]time.Time{}, trouble: map[string]string{}}
 	if a.unregister, err = a.register(o.Registerer); err != nil {
 		return nil, cmp.Or(err, a.spool.Close())
@@ -218,6 +222,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	a.shippers.Go(func() { a.channel.reports(a.shipCtx) })
 	a.shippers.Go(func() { a.channel.listen(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.housekeeping(a.scrapeCtx) })
+	a.scrapers.Go(func() { a.binaries.run(a.scrapeCtx) })
 	return nil
 }
 
@@ -343,6 +348,7 @@ func (a *Agent) Report() inquest.AgentReport {
 	r := inquest.AgentReport{
 		ID: a.ID(), Host: a.host, Version: a.opts.Version, Protocol: inquest.ProtocolVersion,
 		Started: a.started.UTC(), Clock: a.now().UTC(), Targets: a.Targets(), Spool: a.spool.Stats(), Refuses: a.refuses(),
+		Upload: a.binaries.state(),
 	}
 	seen := map[string]bool{}
 	for _, t := range a.list() {
@@ -355,7 +361,7 @@ func (a *Agent) Report() inquest.AgentReport {
 	return r
 }
 
-// refuses are the commands the configuration refuses.
+// refuses are the commands the configuration refuses, and perhaps uploads.
 func (a *Agent) refuses() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

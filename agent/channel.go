@@ -85,6 +85,7 @@ func (c *channel) report(ctx context.Context) error {
 	if answer.Protocol != inquest.ProtocolVersion {
 		return inquest.Errorf(inquest.ErrInvalid, "collector speaks protocol %d, this agent %d: update the older one", answer.Protocol, inquest.ProtocolVersion)
 	}
+	c.agent.binaries.want(answer.MissingBuilds)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range r.Builds {

@@ -59,6 +59,9 @@ func (r *refusal) Error() string {
 
 func (r *refusal) Unwrap() error { return inquest.StatusError(r.status) }
 
+// RetryAfter is how long the collector wants to be left alone; 0: not said.
+func (r *refusal) RetryAfter() time.Duration { return r.retryAfter }
+
 // do makes a call and decodes the JSON answer into answer, if that is not nil.
 func (c *collector) do(ctx context.Context, cl call, answer any) error {
 	u := c.base.JoinPath(cl.path)
@@ -67,34 +70,15 @@ func (c *collector) do(ctx context.Context, cl call, answer any) error {
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
-	token := c.token
-	if c.tokenFile != "" {
-		if token, err = readSecret(c.tokenFile); err != nil {
-			return fmt.Errorf("read token file: %w", err)
-		}
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	req.Header.Set("User-Agent", c.userAgent)
-	req.Header.Set(inquest.HeaderProtocol, strconv.Itoa(inquest.ProtocolVersion))
-	req.Header.Set(inquest.HeaderSentAt, c.now().UTC().Format(time.RFC3339Nano))
 	for k, v := range cl.header {
 		req.Header.Set(k, v)
 	}
-	resp, err := c.client.Do(req)
+	resp, err := c.send(req)
 	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err // the URL may be told by who logs it
-		}
-		return fmt.Errorf("reach collector: %w", err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end, or broken anyway
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if resp.StatusCode/100 != 2 {
-		return newRefusal(resp, body, c.now())
-	}
 	if err != nil {
 		return fmt.Errorf("read collector's answer: %w", err)
 	}
@@ -105,6 +89,38 @@ func (c *collector) do(ctx context.Context, cl call, answer any) error {
 		return fmt.Errorf("collector's answer to %s %s is not ours (is a proxy or login page between?): %w", cl.method, cl.path, err)
 	}
 	return nil
+}
+
+// send makes a request with the agent's credentials. An answer that is neither
+// 2xx nor asks for the rest of an upload is a *refusal.
+func (c *collector) send(req *http.Request) (*http.Response, error) {
+	token := c.token
+	if c.tokenFile != "" {
+		var err error
+		if token, err = readSecret(c.tokenFile); err != nil {
+			return nil, fmt.Errorf("read token file: %w", err)
+		}
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set(inquest.HeaderProtocol, strconv.Itoa(inquest.ProtocolVersion))
+	req.Header.Set(inquest.HeaderSentAt, c.now().UTC().Format(time.RFC3339Nano))
+	resp, err := c.client.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // the URL may be told by who logs it
+		}
+		return nil, fmt.Errorf("reach collector: %w", err)
+	}
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusPermanentRedirect {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()                         // as above
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes)) // what came of it will do
+	return nil, newRefusal(resp, body, c.now())
 }
 
 func newRefusal(resp *http.Response, body []byte, now time.Time) *refusal {

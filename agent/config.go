@@ -21,7 +21,8 @@ type Config struct {
 	Self SelfConfig `yaml:"self,omitempty"`
 	// Labels are added to every target that does not have them itself.
 	Labels map[string]string `yaml:"labels,omitempty"`
-	// Refuse lists commands of the collector that are not obeyed: profile.
+	// Refuse lists what the agent does not do for the collector: profile, take
+	// profiles on command; upload, send executables that the collector lacks.
 	Refuse []string `yaml:"refuse,omitempty"`
 }
 

@@ -81,6 +81,7 @@ type fakeCollector struct {
 	intercept func(w http.ResponseWriter, r *http.Request) bool // may answer instead
 	afterSave func(w http.ResponseWriter) bool                  // may answer after it was stored
 	reports   []inquest.AgentReport
+	missing   []string // builds asked for in answers to reports
 	commands  chan inquest.Command
 	results   chan inquest.CommandResult
 	server    *httptest.Server
@@ -186,8 +187,9 @@ func (c *fakeCollector) report(w http.ResponseWriter, body []byte) {
 	}
 	c.mu.Lock()
 	c.reports = append(c.reports, r)
+	answer := inquest.ReportAnswer{Protocol: inquest.ProtocolVersion, MissingBuilds: c.missing}
 	c.mu.Unlock()
-	_ = json.NewEncoder(w).Encode(inquest.ReportAnswer{Protocol: inquest.ProtocolVersion})
+	_ = json.NewEncoder(w).Encode(answer)
 }
 
 func (c *fakeCollector) poll(w http.ResponseWriter, r *http.Request) {
@@ -262,7 +264,7 @@ func start(t *testing.T, o agent.Options) (a *agent.Agent, stop func()) {
 // eventually waits until ok, for things that other processes do.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(25 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("did not happen in time: %s", what)

@@ -44,8 +44,8 @@ func (c Config) checked() (Config, error) {
 		}
 	}
 	for i, v := range c.Refuse {
-		if v != inquest.VerbProfile {
-			return c, invalid(fmt.Sprintf("refuse[%d]", i), "unknown command %q; known is %s", v, inquest.VerbProfile)
+		if v != inquest.VerbProfile && v != inquest.RefuseUpload {
+			return c, invalid(fmt.Sprintf("refuse[%d]", i), "unknown command %q; known are %s and %s", v, inquest.VerbProfile, inquest.RefuseUpload)
 		}
 	}
 	return c, nil

@@ -290,8 +290,9 @@ func (b *Binaries) has(id string) bool {
 
 // lease is that an agent was asked to upload a binary.
 type lease struct {
-	agent string
-	at    time.Time
+	agent   string
+	started time.Time // the agent's life
+	at      time.Time
 }
 
 const (
@@ -304,8 +305,9 @@ const (
 
 // Lease returns which of the builds that run beside an agent it should upload:
 // few at a time, and each is asked of one agent at a time, so that many hosts
-// do not upload the same.
-func (b *Binaries) Lease(agent string, ids []string) []string {
+// do not upload the same. started tells the lives of an agent apart: after a
+// restart it is asked again at once, for what it was at is forgotten there.
+func (b *Binaries) Lease(agent string, started time.Time, ids []string) []string {
 	asked := []string{}
 	now := b.o.Now()
 	for _, id := range ids[:min(len(ids), maxAskedIDs)] {
@@ -315,20 +317,25 @@ func (b *Binaries) Lease(agent string, ids []string) []string {
 		if id == "" || slices.Contains(asked, id) || b.has(id) {
 			continue
 		}
-		if b.lease(agent, id, now) {
+		if b.lease(lease{agent, started, now}, id) {
 			asked = append(asked, id)
 		}
 	}
 	return asked
 }
 
-func (b *Binaries) lease(agent, id string, now time.Time) bool {
+func (b *Binaries) lease(next lease, id string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := next.at
 	l, ok := b.leases[id]
 	wait := leaseTime
-	if l.agent == agent {
+	switch {
+	case l.agent != next.agent:
+	case l.started.Equal(next.started):
 		wait = leaseRest
+	default:
+		wait = 0
 	}
 	if ok && now.Sub(l.at) < wait {
 		return false
@@ -343,6 +350,6 @@ func (b *Binaries) lease(agent, id string, now time.Time) bool {
 			return false
 		}
 	}
-	b.leases[id] = lease{agent, now}
+	b.leases[id] = next
 	return true
 }

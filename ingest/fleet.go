@@ -34,8 +34,8 @@ type FleetOptions struct {
 	Logger *slog.Logger
 	Builds func([]inquest.Build) error // takes reported builds, each once; nil: they are not kept
 	// Missing says which of the builds that run beside an agent it should upload;
-	// nil: none.
-	Missing func(agent string, ids []string) []string
+	// nil: none. Agents that refuse uploads are not asked for any.
+	Missing func(agent string, started time.Time, ids []string) []string
 	Forget  time.Duration // silent agents are forgotten after it; default 24 h
 }
 
@@ -136,8 +136,8 @@ func (f *Fleet) Report(id string, r *inquest.AgentReport, remote string) (*inque
 	f.mu.Unlock()
 
 	f.putBuilds(id, fresh)
-	if f.o.Missing != nil && len(running) > 0 {
-		answer.MissingBuilds = f.o.Missing(id, running)
+	if f.o.Missing != nil && len(running) > 0 && !slices.Contains(r.Refuses, inquest.RefuseUpload) {
+		answer.MissingBuilds = f.o.Missing(id, r.Started, running)
 	}
 	return answer, nil
 }

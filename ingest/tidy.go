@@ -19,6 +19,7 @@ const (
 func tidy(r *inquest.AgentReport) (omitted int) {
 	r.Host, r.Version = clip(r.Host), clip(r.Version)
 	r.Spool.LastError = clip(r.Spool.LastError)
+	r.Upload.Build, r.Upload.LastError = clip(r.Upload.Build), clip(r.Upload.LastError)
 	r.Refuses = r.Refuses[:min(len(r.Refuses), maxRefuses)]
 	for i := range r.Refuses {
 		r.Refuses[i] = clip(r.Refuses[i])

@@ -50,6 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		TokenFile:       o.TokenFile,
 		SpoolDir:        o.Spool,
 		SpoolQuotaBytes: o.SpoolQuota,
+		UploadRateBytes: o.UploadRate,
 		Host:            o.Hostname,
 		Version:         buildinfo.Read().Version,
 		Config:          o.Config,
@@ -89,7 +90,7 @@ func serve(ctx context.Context, a *agent.Agent, o *options, log *slog.Logger, le
 }
 
 // reloadable are the settings that take effect without a restart.
-var reloadable = []string{"config", "log-level", "self-profile"}
+var reloadable = []string{"config", "log-level", "self-profile", "upload-binaries"}
 
 // reload reads the configuration again. When the new one is wrong, the old
 // one stays.

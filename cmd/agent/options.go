@@ -26,6 +26,8 @@ type options struct {
 	SpoolQuota      int64
 	Hostname        string
 	SelfProfile     bool
+	UploadBinaries  bool
+	UploadRate      int64
 	ShutdownTimeout time.Duration
 	Log             program.Logging
 	Config          agent.Config
@@ -46,6 +48,9 @@ func define(o *options) *settings.Set {
 	s.Config()
 	s.Bool(&o.SelfProfile, "self-profile", true, "take profiles of the agent itself, as service inquest-agent")
 	s.String(&o.Hostname, "hostname", "", "`NAME` of this host; without it the one the kernel knows")
+	s.Group("Executables")
+	s.Bool(&o.UploadBinaries, "upload-binaries", true, "upload executables of running programs that the collector lacks, for it to name what has no names; false is the same as upload in the file's refuse")
+	s.Size(&o.UploadRate, "upload-rate", 10<<20, 64<<10, "`BYTES` a second of executables to upload at most")
 	s.Group("Spool")
 	s.String(&o.Spool, "spool", "", "`DIRECTORY` that holds what the collector does not have yet; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/state/inquest/agent").Path = true
 	s.Size(&o.SpoolQuota, "spool-quota", 1<<30, 1<<20, "`BYTES` the spool may take; beyond, the oldest profiles go")
@@ -81,6 +86,9 @@ func parse(args, environ []string, stdout io.Writer) (o *options, done bool, err
 func (o *options) finish() {
 	if !o.SelfProfile {
 		o.Config.Self.Enabled = false
+	}
+	if !o.UploadBinaries {
+		o.Config.Refuse = append(o.Config.Refuse, inquest.RefuseUpload)
 	}
 	o.Config.SetDirectory(filepath.Dir(o.set.File()))
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/internal/program"
 	"github.com/goinquest/inquest/internal/settings"
 	"github.com/goinquest/inquest/store"
 )
@@ -24,13 +25,13 @@ type backupFlags struct {
 	place
 	Out string
 
-	line *progressLine
+	line *program.ProgressLine
 	log  *slog.Logger
 }
 
 // runBackup copies the data of a collector.
 func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	f := &backupFlags{line: newProgressLine(stderr), log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	f := &backupFlags{line: program.NewProgressLine(stderr), log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	s := settings.New("collector backup", "collector backup copies everything stored, of a running collector or of one that does not run. "+
 		"Made again into the same directory it copies what is new and removes what is gone.")
 	s.Group("Flags")
@@ -47,12 +48,12 @@ func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	}
 	began := time.Now()
 	m, err := f.run(ctx, stdout)
-	f.line.clear()
+	f.line.Clear()
 	if err != nil || f.Out == "-" || m == nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "backed up %d profiles in %s%s, %s, to %s in %s\n",
-		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), sizeText(m.Bytes), f.Out, time.Since(began).Round(time.Millisecond))
+		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), settings.SizeText(m.Bytes), f.Out, time.Since(began).Round(time.Millisecond))
 	return warnMissing(stderr, m)
 }
 
@@ -79,7 +80,7 @@ func (f *backupFlags) progress(p store.BackupProgress) {
 	if p.Total > 0 {
 		part = float64(p.Done) / float64(p.Total)
 	}
-	f.line.show(part, p.What)
+	f.line.Show(part, p.What)
 }
 
 // run makes the backup. The manifest is nil if only the stream has it.
@@ -117,7 +118,7 @@ func (f *backupFlags) run(ctx context.Context, stdout io.Writer) (m *store.Manif
 		}
 		return f.call(ctx, http.MethodPost, backupPath, want)
 	}, func(p store.BackupProgress) {
-		f.line.show(-1, fmt.Sprintf("%s %s", sizeText(p.Done), p.What))
+		f.line.Show(-1, fmt.Sprintf("%s %s", settings.SizeText(p.Done), p.What))
 	})
 }
 
@@ -158,14 +159,14 @@ func (f *backupFlags) copyTar(ctx context.Context, w io.Writer) error {
 // shown is a reader whose progress is shown.
 type shown struct {
 	r    io.Reader
-	line *progressLine
+	line *program.ProgressLine
 	n    int64
 }
 
 func (s *shown) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.n += int64(n)
-	s.line.show(-1, sizeText(s.n))
+	s.line.Show(-1, settings.SizeText(s.n))
 	return n, err
 }
 

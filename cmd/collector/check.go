@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goinquest/inquest/internal/program"
 	"github.com/goinquest/inquest/internal/settings"
 	"github.com/goinquest/inquest/store"
 )
@@ -42,8 +43,8 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if f.Repair && f.URL != "" {
 		return settings.Errorf("-repair needs the data for itself: stop the collector and give -data")
 	}
-	line := newProgressLine(stderr)
-	progress := func(p store.CheckProgress) { line.show(p.Part, p.What) }
+	line := program.NewProgressLine(stderr)
+	progress := func(p store.CheckProgress) { line.Show(p.Part, p.What) }
 	var r *store.CheckReport
 	var err error
 	if f.URL != "" {
@@ -51,7 +52,7 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	} else {
 		r, err = f.local(ctx, progress)
 	}
-	line.clear()
+	line.Clear()
 	if err != nil {
 		return settings.Errorf("%w", err)
 	}
@@ -135,10 +136,10 @@ func spellReport(r *store.CheckReport) string {
 	}
 	fmt.Fprintf(&b, "checked %s with %d profiles of %s%s, %s of the log, %s in %s%s\n",
 		count(r.Blocks, "block", "blocks"), r.Profiles, count(r.Parts, "part", "parts"), andBinaries(r.Binaries), count(r.Commits, "commit", "commits"),
-		sizeText(r.Bytes), time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond), how)
+		settings.SizeText(r.Bytes), time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond), how)
 	if s := &r.Space; r.Blocks > 0 {
 		fmt.Fprintf(&b, "of blocks, profiles are %s and their dictionaries %s; rollups of 5m, 1h, 1d %s, %s, %s, of functions of the fleet %s and their dictionaries %s; digests %s\n",
-			sizeText(s.Profiles), sizeText(s.Dictionaries), sizeText(s.FiveMinutes), sizeText(s.Hours), sizeText(s.Days), sizeText(s.Fleet), sizeText(s.RollupNames), sizeText(s.Digests))
+			settings.SizeText(s.Profiles), settings.SizeText(s.Dictionaries), settings.SizeText(s.FiveMinutes), settings.SizeText(s.Hours), settings.SizeText(s.Days), settings.SizeText(s.Fleet), settings.SizeText(s.RollupNames), settings.SizeText(s.Digests))
 	}
 	for i := range r.Problems {
 		spellProblem(&b, &r.Problems[i])

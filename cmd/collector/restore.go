@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/goinquest/inquest/internal/program"
 	"github.com/goinquest/inquest/internal/settings"
 	"github.com/goinquest/inquest/store"
 )
@@ -40,22 +41,22 @@ func runRestore(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	line := newProgressLine(stderr)
+	line := program.NewProgressLine(stderr)
 	o := store.RestoreOptions{
 		Dir:       storeDir(data),
 		Deletions: ds,
 		Logger:    slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Progress: func(p store.BackupProgress) {
-			line.show(-1, fmt.Sprintf("%s %s", sizeText(p.Done), p.What))
+			line.Show(-1, fmt.Sprintf("%s %s", settings.SizeText(p.Done), p.What))
 		},
 	}
 	m, err := restoreFrom(ctx, in, o)
-	line.clear()
+	line.Clear()
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "restored %d profiles in %s%s, %s, of %s to %s\n",
-		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), sizeText(m.Bytes), m.Created.UTC().Format(utcForm), data)
+		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), settings.SizeText(m.Bytes), m.Created.UTC().Format(utcForm), data)
 	if deletions == "" {
 		err = warnDeletions(stderr, m)
 	} else {

@@ -15,6 +15,7 @@ import (
 	"github.com/goinquest/inquest/internal/fleet"
 	"github.com/goinquest/inquest/internal/load"
 	"github.com/goinquest/inquest/internal/proc"
+	"github.com/goinquest/inquest/internal/remote"
 	"github.com/goinquest/inquest/store"
 )
 
@@ -130,7 +131,7 @@ func (b *bench) start(ctx context.Context, data string, connections int) (*proc.
 	if err != nil {
 		return nil, nil, err
 	}
-	client, err := load.NewClient(load.ClientOptions{URL: c.URL, Connections: connections})
+	client, err := load.NewClient(remote.Options{URL: c.URL, Connections: connections})
 	if err != nil {
 		c.Kill()
 	}

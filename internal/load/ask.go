@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/goinquest/inquest/internal/remote"
 )
 
 // Answer is how a question was answered.
@@ -83,16 +85,16 @@ func (c *Client) ask(ctx context.Context, q Question, service string, s Subject,
 			times.Add(took)
 			return nil
 		}
-		var r *refusal
+		var r *remote.Refusal
 		if !errors.As(err, &r) {
 			return err
 		}
-		if !r.passing() || try == 10 {
+		if !r.Passing() || try == 10 {
 			a.Error = strings.TrimPrefix(fmt.Sprintf("%s: %v", service, err), ": ")
 			return nil
 		}
 		a.Refused++
-		if !sleep(ctx, max(firstPause, r.retryAfter)) {
+		if !sleep(ctx, max(firstPause, r.After)) {
 			return context.Cause(ctx)
 		}
 	}
@@ -103,7 +105,7 @@ func (c *Client) askOnce(ctx context.Context, q Question, service string, s Subj
 	var got coverage
 	for _, r := range q.requests(service, s) {
 		began := time.Now()
-		body, err := c.get(ctx, r.path, r.params)
+		body, err := c.Get(ctx, r.path, r.params)
 		if err != nil {
 			return 0, err
 		}

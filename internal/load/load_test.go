@@ -1,10 +1,7 @@
 package load
 
 import (
-	"errors"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -78,65 +75,6 @@ func FuzzMetrics(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestNewClientRefuses(t *testing.T) {
-	for _, o := range []ClientOptions{
-		{},
-		{URL: "127.0.0.1:7070"},
-		{URL: "ftp://127.0.0.1"},
-		{URL: "http://127.0.0.1/?x=y"},
-		{URL: "http://127.0.0.1:7070", TokenFile: "none"},
-		{URL: "http://127.0.0.1:7070", CAFile: "load_test.go"},
-	} {
-		if _, err := NewClient(o); !errors.Is(err, inquest.ErrInvalid) {
-			t.Errorf("%+v: %v", o, err)
-		}
-	}
-}
-
-// What a refusal says decides whether and when a profile is sent again.
-func TestRefusals(t *testing.T) {
-	tests := []struct {
-		status     int
-		retryAfter string
-		body       string
-		want       refusal
-		passing    bool
-	}{
-		{429, "1", `{"error":{"kind":"busy","message":"later"}}`, refusal{status: 429, kind: "busy", message: "later", retryAfter: time.Second}, true},
-		{503, "5", `{"error":{"kind":"unavailable","message":"not yet"}}`, refusal{status: 503, kind: "unavailable", message: "not yet", retryAfter: 5 * time.Second}, true},
-		{503, "7200", ``, refusal{status: 503, kind: "other", message: "Service Unavailable", retryAfter: mostRetryAfter}, true},
-		{507, "", `{"error":{"kind":"disk_full","message":"full"}}`, refusal{status: 507, kind: "disk_full", message: "full"}, true},
-		{400, "", `{"error":{"kind":"invalid","message":"old"}}`, refusal{status: 400, kind: "invalid", message: "old"}, false},
-		{413, "soon", `<html>`, refusal{status: 413, kind: "other", message: "Request Entity Too Large"}, false},
-	}
-	for _, tt := range tests {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			if tt.retryAfter != "" {
-				w.Header().Set("Retry-After", tt.retryAfter)
-			}
-			w.WriteHeader(tt.status)
-			_, _ = w.Write([]byte(tt.body))
-		}))
-		c, err := NewClient(ClientOptions{URL: s.URL})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = c.get(t.Context(), "/", nil)
-		var r *refusal
-		if !errors.As(err, &r) {
-			t.Fatal(err)
-		}
-		tt.want.base = s.URL
-		if diff := cmp.Diff(tt.want, *r, cmp.AllowUnexported(refusal{})); diff != "" || r.passing() != tt.passing {
-			t.Errorf("%d: passing %v: %s", tt.status, r.passing(), diff)
-		}
-		s.Close()
-		if _, err = c.get(t.Context(), "/", nil); !errors.As(err, &r) || r.status != 0 || !r.passing() {
-			t.Errorf("without a server: %v", err)
-		}
-	}
 }
 
 // The halves of a window are all of it.

@@ -30,7 +30,7 @@ const (
 
 // Metrics reads what the collector says of itself.
 func (c *Client) Metrics(ctx context.Context) (Metrics, error) {
-	page, err := c.get(ctx, "/metrics", nil)
+	page, err := c.Get(ctx, "/metrics", nil)
 	if err != nil {
 		return nil, err
 	}

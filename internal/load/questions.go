@@ -12,6 +12,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/fleet"
+	"github.com/goinquest/inquest/internal/remote"
 	"github.com/goinquest/inquest/internal/settings"
 )
 
@@ -144,10 +145,10 @@ const diffPath = "/api/v1/diff"
 
 // HasDiff reports whether the collector compares.
 func (c *Client) HasDiff(ctx context.Context) (bool, error) {
-	_, err := c.get(ctx, diffPath, nil)
-	var r *refusal
-	if errors.As(err, &r) && r.status != 0 {
-		return r.status != http.StatusNotFound, nil
+	_, err := c.Get(ctx, diffPath, nil)
+	var r *remote.Refusal
+	if errors.As(err, &r) && r.Status != 0 {
+		return r.Status != http.StatusNotFound, nil
 	}
 	return err == nil, err
 }

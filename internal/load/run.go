@@ -9,13 +9,14 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/fleet"
+	"github.com/goinquest/inquest/internal/remote"
 )
 
 // Options describe a run. Zero fields mean the defaults, of the fleet those of
 // its own.
 type Options struct {
-	Client ClientOptions // Connections counts for sending as well, default 64
-	Fleet  fleet.Options // From is not used
+	Client remote.Options // Connections counts for sending as well, default 64
+	Fleet  fleet.Options  // From is not used
 	// End is when the fleet stops: every profile has ended by then. Default now.
 	End      time.Time
 	AskOnly  bool          // an earlier run has sent the same
@@ -102,7 +103,7 @@ func (r *run) all(ctx context.Context) error {
 		return err
 	}
 	r.report.measure(before, after, w.most)
-	r.report.Collector.PeakRSS = peakMemory(r.client.base)
+	r.report.Collector.PeakRSS = peakMemory(r.client.Base().String())
 	return r.ask(ctx)
 }
 

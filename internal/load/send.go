@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest/internal/fleet"
+	"github.com/goinquest/inquest/internal/remote"
 )
 
 // SendOptions say how profiles are sent. Zero fields mean the defaults.
@@ -159,11 +160,11 @@ func (s *sender) send(ctx context.Context, it *fleet.Item) {
 }
 
 func (s *sender) push(ctx context.Context, it *fleet.Item) ([]byte, error) {
-	req, err := it.Request(ctx, s.client.base)
+	req, err := it.Request(ctx, s.client.Base().String())
 	if err != nil {
 		return nil, err
 	}
-	return s.client.do(req)
+	return s.client.Read(req)
 }
 
 func (s *sender) accepted(it *fleet.Item, answer []byte, took time.Duration) {
@@ -183,34 +184,34 @@ func (s *sender) accepted(it *fleet.Item, answer []byte, took time.Duration) {
 // refused notes a refusal and says whether to try again, and after which
 // pause. tried is how long the profile has been tried before.
 func (s *sender) refused(err error, try int, tried time.Duration) (pause time.Duration, again bool) {
-	var r *refusal
+	var r *remote.Refusal
 	if !errors.As(err, &r) {
 		s.cancel(err) // ctx's own, or no request could be made
 		return 0, false
 	}
-	again = r.passing()
+	again = r.Passing()
 	s.note(r, !again)
 	switch {
-	case r.status == http.StatusUnauthorized || r.status == http.StatusForbidden:
+	case r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
 		s.cancel(r)
 	case again && tried > patience:
 		s.cancel(fmt.Errorf("a profile was refused for %v: %w", patience, r))
 		return 0, false
 	}
 	pause = min(firstPause<<min(try, 10), mostPause)
-	return max(pause/2+rand.N(pause/2), r.retryAfter), again
+	return max(pause/2+rand.N(pause/2), r.After), again
 }
 
-func (s *sender) note(r *refusal, lost bool) {
+func (s *sender) note(r *remote.Refusal, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.refusals[r.kind]
+	n := s.refusals[r.Kind]
 	if n == nil {
-		n = &Refusal{Kind: r.kind, Status: r.status}
-		s.refusals[r.kind] = n
+		n = &Refusal{Kind: r.Kind, Status: r.Status}
+		s.refusals[r.Kind] = n
 	}
 	n.Times++
-	n.Message = r.message
+	n.Message = r.Message
 	if !lost {
 		return
 	}

@@ -21,7 +21,11 @@ const (
 	ExitOK      = 0
 	ExitFailure = 1 // something went wrong while running
 	ExitUsage   = 2 // called or configured wrongly
+	ExitRefused = 3 // the collector does not want what it was given; doing it again cannot help
 )
+
+// ErrRefused is an error that ends a program with ExitRefused.
+var ErrRefused = errors.New("refused")
 
 // Run is a whole program: it returns when ctx ends and everything it started
 // has stopped, or when it cannot go on.
@@ -56,6 +60,8 @@ func ExitCode(err error) int {
 		return ExitOK
 	case errors.As(err, &usage):
 		return ExitUsage
+	case errors.Is(err, ErrRefused):
+		return ExitRefused
 	}
 	return ExitFailure
 }

@@ -50,7 +50,11 @@ func (s *Set) WriteHelp(w io.Writer, bold bool) error {
 	}
 	fmt.Fprintf(&b, "%s\n", s.summary)
 	heading("Usage")
-	fmt.Fprintf(&b, "  %s [flags]\n", s.name)
+	fmt.Fprintf(&b, "  %s [flags]", s.name)
+	if s.args != nil {
+		b.WriteString(" " + s.args.spelled)
+	}
+	b.WriteByte('\n')
 	for _, c := range s.commands {
 		fmt.Fprintf(&b, "  %s %s %s\n        %s\n", s.name, c.Name, c.Args, c.Summary)
 	}

@@ -81,10 +81,18 @@ type Set struct {
 	group    string
 	settings []*Setting
 	sections []section
+	args     *arguments
 	config   *string // path of the file; nil if the program has no -config
 	path     string  // of the file that was read, "" if none
 	warnings []string
 	asked    asked
+}
+
+// arguments are what stands on the command line beside flags.
+type arguments struct {
+	list    *[]string
+	spelled string
+	most    int // 0: no bound
 }
 
 // asked holds the flags that end in an answer instead of a run.
@@ -122,6 +130,11 @@ func (s *Set) Config() {
 	s.config = new(string)
 	s.String(s.config, "config", "", "YAML `FILE` that holds settings and structured sections").Path = true
 }
+
+// Arguments lets the program have arguments beside its flags, before or behind
+// them: at most so many, or with 0 any number. spelled is how the help shows
+// them: "FILE…".
+func (s *Set) Arguments(p *[]string, spelled string, most int) { s.args = &arguments{p, spelled, most} }
 
 // Settings lists the settings in the order they were defined.
 func (s *Set) Settings() []*Setting { return s.settings }
@@ -258,16 +271,38 @@ func (s *Set) readFlags(args []string) ([]assignment, error) {
 	if s.Lookup("json") == nil {
 		fs.BoolVar(&s.asked.json, "json", false, "")
 	}
-	if err := fs.Parse(args); err != nil {
-		return nil, s.flagError(err, fs)
-	}
-	if fs.NArg() > 0 {
-		return nil, s.argumentError(fs.Arg(0))
+	if err := s.readArguments(fs, args); err != nil {
+		return nil, err
 	}
 	if s.asked.json && !s.asked.version && !s.asked.help {
 		return nil, Errorf("flag -json: only with -version")
 	}
 	return given, nil
+}
+
+// readArguments reads flags and what stands between them; behind "--" there are
+// no flags.
+func (s *Set) readArguments(fs *flag.FlagSet, args []string) error {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return s.flagError(err, fs)
+		}
+		if fs.NArg() == 0 {
+			return nil
+		}
+		if s.args == nil {
+			return s.argumentError(fs.Arg(0))
+		}
+		n := 1
+		if read := len(args) - fs.NArg(); read > 0 && args[read-1] == "--" {
+			n = fs.NArg()
+		}
+		*s.args.list = append(*s.args.list, fs.Args()[:n]...)
+		if s.args.most > 0 && len(*s.args.list) > s.args.most {
+			return s.argumentError((*s.args.list)[s.args.most])
+		}
+		args = fs.Args()[n:]
+	}
 }
 
 // main reports whether the set is of the program itself and not of a
