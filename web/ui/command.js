@@ -1,0 +1,12 @@
+// A command for a terminal, with a button that copies it.
+
+import { copy, el } from "./dom.js";
+
+/** command shows a command. @param {string} text @param {string} what it does, for screen readers: "push" */
+export function command(text, what) {
+  return el("div", { class: "copy-line" }, el("code", { class: "command" }, text),
+    el("button", { type: "button", "aria-label": `Copy the command to ${what}`, click: () => copy(text, "Command") }, "Copy"));
+}
+
+/** pushCommand uploads binaries to this collector. */
+export const pushCommand = () => `inquest push ./bin -to ${location.origin}`;
