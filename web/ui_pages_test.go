@@ -19,6 +19,10 @@ func TestPages(t *testing.T) {
 		{"ErrorPages", testErrorPages},
 		{"LoginPage", testLoginPage},
 		{"TargetsPage", testTargetsPage},
+		{"BuildsPage", testBuildsPage},
+		{"BuildPage", testBuildPage},
+		{"BuildsThemesAndWidths", testBuildsThemesAndWidths},
+		{"BuildsEmpty", testBuildsEmpty},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, br) })
 	}

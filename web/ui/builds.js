@@ -168,16 +168,16 @@ function row(b) {
   return el("tr", {},
     el("th", { scope: "row", "data-th": "Build", class: "mono" }, el("a", { href: buildLink(b.id), title: b.id, "data-key": b.id }, shortID(b.id))),
     el("td", { "data-th": "Services", title: services.join("\n") }, services.slice(0, 3).join(", ") + (services.length > 3 ? ` and ${services.length - 3} more` : "") || none()),
-    el("td", { "data-th": "Version", class: "mono" }, b.version || none()),
+    el("td", { "data-th": "Version", class: "mono" }, b.version ? el("span", { class: "version", title: b.version }, b.version) : none()),
     el("td", { "data-th": "Revision" }, b.revision ? el("span", { class: "mono", title: b.revision + (b.time ? "\n" + b.time : "") }, b.revision.slice(0, 12)) : b.modified ? null : none(),
-      b.modified ? el("span", { class: "state warn", title: "Built with changes that were not committed" }, "dirty") : null),
+      " ", b.modified ? el("span", { class: "state warn", title: "Built with changes that were not committed" }, "dirty") : null),
     el("td", { "data-th": "Go", class: "mono", title: b.go_version }, goVersion(b).replace("go", "") || none()),
     el("td", { "data-th": "Modules", class: "num" }, b.module_count ? count(b.module_count) : none()),
     el("td", { "data-th": "First seen" }, when(at.first)),
     el("td", { "data-th": "Last seen" }, when(at.last)),
     el("td", { "data-th": "Binary", class: "words" }, el("span", { class: "state " + word.kind, title: word.says }, word.word),
-      b.conflict ? el("span", { class: "state bad", title: "Binaries of this id differ in their code" }, "conflict") : null,
-      b.fetching ? el("span", { class: "state", title: "Another server is being asked for it" }, "being fetched") : null));
+      " ", b.conflict ? el("span", { class: "state bad", title: "Binaries of this id differ in their code" }, "conflict") : null,
+      " ", b.fetching ? el("span", { class: "state", title: "Another server is being asked for it" }, "being fetched") : null));
 }
 
 const none = () => el("span", { class: "fine" }, "–");
