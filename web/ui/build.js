@@ -38,7 +38,7 @@ function askReleases() {
   const at = seen(build);
   const q = { query: selector([{ name: "build", op: "=", value: build.id }]), from: iso(at.first), until: iso(at.last + 1000) };
   loader.need("releases", build.id, (signal) => get("/labels/release/values", q, signal), (a) => {
-    releases = a.values;
+    releases = a.values.filter((r) => !build.id.startsWith(r)); // without a release it is the id
     about();
   }, () => {}); // the page is good without
 }
@@ -69,19 +69,19 @@ function words() {
 }
 
 /** copied is a long text with a button that copies it. */
-const copied = (text, what) => [el("span", { class: "mono" }, text), el("button", { type: "button", class: "quiet tiny", "aria-label": "Copy " + what, title: "Copy " + what, click: () => copy(text, what) }, icon("copy"))];
+const copied = (text, what) => el("span", { class: "copied" }, el("span", { class: "mono" }, text), el("button", { type: "button", class: "quiet tiny", "aria-label": "Copy " + what, title: "Copy " + what, click: () => copy(text, what) }, icon("copy")));
 
 function about() {
   const gnu = build.binaries.find((b) => b.gnu_build_id)?.gnu_build_id;
   const commit = Date.parse(build.time ?? "");
   const facts = [
-    ["Build id", copied(build.id, "the build id")],
-    gnu && gnu !== build.id && ["GNU build id", copied(gnu, "the GNU build id")],
-    build.go_build_id && ["Go build id", copied(build.go_build_id, "the Go build id")],
+    ["Build id", [copied(build.id, "the build id")]],
+    gnu && gnu !== build.id && ["GNU build id", [copied(gnu, "the GNU build id")]],
+    build.go_build_id && ["Go build id", [copied(build.go_build_id, "the Go build id")]],
     build.path && ["Program", [el("span", { class: "mono" }, build.path)]],
     (build.module || build.version) && ["Module", [el("span", { class: "mono" }, moduleText({ path: build.module ?? "", version: build.version }))]],
     releases.length > 0 && ["Release", [el("span", { class: "mono" }, releases.join(", "))]],
-    build.revision && ["Revision", [...copied(build.revision, "the revision"), build.modified ? el("span", { class: "state warn", title: "Built with changes that were not committed" }, "dirty") : null]],
+    build.revision && ["Revision", [copied(build.revision, "the revision"), build.modified ? el("span", { class: "state warn", title: "Built with changes that were not committed" }, "dirty") : null]],
     !Number.isNaN(commit) && ["Committed", [when(commit)]],
     build.go_version && ["Go", [el("span", { class: "mono" }, goVersion(build)), build.go_version !== goVersion(build) ? el("span", { class: "fine" }, build.go_version.slice(goVersion(build).length)) : null]],
     build.binaries[0]?.arch && ["Architecture", [el("span", { class: "mono" }, build.binaries[0].arch)]],
@@ -95,9 +95,9 @@ function about() {
 const when = (ms) => el("time", { datetime: new Date(ms).toISOString(), title: ago(ms, now()) }, dateTime(ms, utc(), false));
 
 /** table makes one; a row is a list of cells, the first its head. */
-function table(name, heads, rows, classes = []) {
+function table(name, caption, heads, rows, classes = []) {
   const cell = (c, i) => el(i ? "td" : "th", { scope: i ? null : "row", class: classes[i], "data-th": typeof heads[i] === "string" ? heads[i] : null }, ...[c].flat());
-  return el("table", { class: "rows " + name }, el("caption", { class: "offscreen" }, name),
+  return el("table", { class: "rows " + name }, el("caption", { class: "offscreen" }, caption),
     el("thead", {}, el("tr", {}, ...heads.map((h, i) => el("th", { scope: "col", class: classes[i] === "num" ? "num" : null }, h)))),
     el("tbody", {}, ...rows.map((r) => el("tr", {}, ...r.map(cell)))));
 }
@@ -106,7 +106,7 @@ const hidden = (text) => el("span", { class: "offscreen" }, text);
 
 function services() {
   byId("services").replaceChildren(build.services.length
-    ? table("services", ["Service", "First seen", "Last seen", hidden("Profiles")], build.services.map((s) => [
+    ? table("services cards", "Services that run it", ["Service", "First seen", "Last seen", hidden("Profiles")], build.services.map((s) => [
       s.service, when(Date.parse(s.first)), when(Date.parse(s.last)), el("a", { href: exploreLink(s), "aria-label": `Explore profiles of ${s.service} by this build` }, "Explore"),
     ]))
     : el("p", { class: "fine pad" }, "No data came of it yet."));
@@ -135,13 +135,13 @@ function binaries() {
   }
   box.replaceChildren(
     build.conflict ? el("p", { class: "pad conflict" }, icon("warn"), "Binaries of this id differ in their code: which of them ran cannot be told. Programs that are linked with a fixed build id (-B) do that.") : "",
-    el("div", { class: "scroll", tabindex: -1 }, table("binaries", ["What", "Size", "In it", "Trust", "Uploaded", "SHA-256"], build.binaries.map((b) => [
+    el("div", { class: "scroll", tabindex: -1 }, table("binaries cards", "Stored binaries", ["What", "Size", "In it", "Trust", "Uploaded", "SHA-256"], build.binaries.map((b) => [
       kinds[b.kind] ?? b.kind,
       el("span", { title: `${format(b.stored_bytes, "bytes")} on the collector's disk` }, format(b.bytes, "bytes")),
       contents(b),
       trust(b),
       [when(Date.parse(b.uploaded)), el("span", { class: "fine" }, " by " + (b.by || "somebody") + ({ agent: ", an agent", debuginfod: ", another server" }[b.source] ?? ""))],
-      el("span", { class: "sha" }, ...copied(b.sha256, "the SHA-256")),
+      el("span", { class: "sha", title: b.sha256 }, copied(b.sha256, "the SHA-256")),
     ]), ["", "num"])),
     el("p", { class: "downloads pad" }, ...downloads()));
 }
@@ -194,7 +194,7 @@ const step = (text, line, what) => el("div", { class: "step" }, el("p", {}, text
 function settings() {
   const all = Object.entries(build.settings ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   byId("settings").replaceChildren(
-    all.length ? table("settings", ["Setting", "Value"], all.map(([k, v]) => [k, v || el("span", { class: "fine" }, "empty")]), ["mono", "mono"]) : el("p", { class: "fine pad" }, "Not known."),
+    all.length ? table("settings", "Build settings", ["Setting", "Value"], all.map(([k, v]) => [k, v || el("span", { class: "fine" }, "empty")]), ["mono", "mono"]) : el("p", { class: "fine pad" }, "Not known."),
     all.length && !build.settings["-pgo"] ? el("p", { class: "fine pad" }, "It was built without a profile (-pgo).") : "");
 }
 
@@ -206,7 +206,7 @@ function modules() {
   byId("modules-search").hidden = all.length < 2;
   byId("modules-count").textContent = all.length ? [want ? `${some.length} of ${all.length}` : plural(all.length, "module"), replaced && `${replaced} replaced`].filter(Boolean).join(" · ") : "";
   byId("modules").replaceChildren(some.length
-    ? table("modules", ["Path", "Version"], some.map((m) => [
+    ? table("modules", "Modules", ["Path", "Version"], some.map((m) => [
       [m.path, m.replace ? el("div", { class: "replaced" }, el("span", { class: "state warn" }, "replaced"), " by ", m.replace.path === m.path ? "another version" : m.replace.path) : null],
       m.replace ? [el("s", {}, m.version ?? ""), el("div", {}, m.replace.version || el("span", { class: "fine" }, "a directory"))] : m.version || el("span", { class: "fine" }, "not known"),
     ]), ["mono", "mono"])
