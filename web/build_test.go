@@ -132,15 +132,15 @@ func (w *world) storeBinary(id string, data []byte, headers ...string) {
 
 // newShopWorld is a collector with binaries of the shop, and profiles that say
 // they are of them, and of a build nothing else is known of.
-func newShopWorld(t *testing.T, o web.Options) (*world, *shopBinaries) {
+func newShopWorld(t *testing.T, o web.Options, headers ...string) (*world, *shopBinaries) {
 	t.Helper()
 	s, w := shop(t), newWorld(t, o)
-	w.storeBinary(s.clean.id, s.clean.data)
-	w.storeBinary(s.stripped.id, s.stripped.data, "Inquest-Agent: node-1/a")
-	w.storeBinary(s.twins[0].id, s.twins[0].data)
-	w.storeBinary(s.twins[1].id, s.twins[1].data)
+	w.storeBinary(s.clean.id, s.clean.data, headers...)
+	w.storeBinary(s.stripped.id, s.stripped.data, append([]string{"Inquest-Agent: node-1/a"}, headers...)...)
+	w.storeBinary(s.twins[0].id, s.twins[0].data, headers...)
+	w.storeBinary(s.twins[1].id, s.twins[1].data, headers...)
 	if s.debug != nil {
-		w.storeBinary(s.clean.id, s.debug)
+		w.storeBinary(s.clean.id, s.debug, headers...)
 	}
 	now := time.Now().UTC()
 	for i, p := range []struct{ service, build, release string }{
@@ -148,7 +148,7 @@ func newShopWorld(t *testing.T, o web.Options) (*world, *shopBinaries) {
 	} {
 		start := now.Add(time.Duration(i-200) * time.Minute)
 		body := checkoutProfile(t, start)
-		w.push(fmt.Sprintf("service=%s&build=%s&release=%s&kind=cpu&start=%s&end=%s", p.service, p.build, p.release, start.Format(time.RFC3339), start.Add(10*time.Second).Format(time.RFC3339)), body)
+		w.push(fmt.Sprintf("service=%s&build=%s&release=%s&kind=cpu&start=%s&end=%s", p.service, p.build, p.release, start.Format(time.RFC3339), start.Add(10*time.Second).Format(time.RFC3339)), body, headers...)
 	}
 	return w, s
 }

@@ -88,6 +88,8 @@ func testBuildPage(t *testing.T, br *browser) {
 		}
 	}
 	b.shot("build")
+	b.click(`[aria-label="Copy the command to open it with delve"]`)
+	b.wait("the copy to be said", `document.querySelector("#toast").textContent === "Command copied"`)
 	b.shortcut("/")
 	b.key("tax")
 	b.wait("one module", `document.querySelectorAll("#modules tbody tr").length === 1 && location.search === "?module=tax"`)
@@ -108,6 +110,26 @@ func testBuildPage(t *testing.T, br *browser) {
 	b.open(w.url + "/builds/" + url.PathEscape("odd/<b>id</b>"))
 	b.wait("an unknown build", `document.querySelector("#notice h2")?.textContent === "This build is not known here" && !document.querySelector("h1 b")`)
 	b.shot("build-unknown")
+}
+
+// testBuildPageWithTokens: where tokens are asked for, commands say where one goes.
+func testBuildPageWithTokens(t *testing.T, br *browser) {
+	scopes := []web.Scope{web.ScopeRead, web.ScopeIngest}
+	w, s := newShopWorld(t, web.Options{Tokens: []web.Token{{Name: "ann", Hash: web.HashToken("s3cret"), Scopes: scopes}}}, "Authorization: Bearer s3cret")
+	b := br.tab(t, 1440, 900, "status of 401")
+	b.open(w.url + "/builds/" + s.clean.id)
+	b.wait("the login page", `location.pathname === "/login" && document.activeElement.id === "token"`)
+	b.key("s3cret" + keyEnter)
+	b.wait("the build", `location.pathname.startsWith("/builds/") && `+buildReady)
+	page := b.text("#open")
+	for _, want := range []string{`-H "Authorization: Bearer $TOKEN"`, "DEBUGINFOD_URLS=http://inquest:$TOKEN@", "with the scope read"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if got := b.text("#binaries"); !strings.Contains(got, "by ann") || strings.Contains(page, "s3cret") {
+		t.Errorf("stored binaries %q, want who uploaded them, and nowhere the token", got)
+	}
 }
 
 func testBuildsThemesAndWidths(t *testing.T, br *browser) {

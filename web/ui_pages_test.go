@@ -21,6 +21,7 @@ func TestPages(t *testing.T) {
 		{"TargetsPage", testTargetsPage},
 		{"BuildsPage", testBuildsPage},
 		{"BuildPage", testBuildPage},
+		{"BuildPageWithTokens", testBuildPageWithTokens},
 		{"BuildsThemesAndWidths", testBuildsThemesAndWidths},
 		{"BuildsEmpty", testBuildsEmpty},
 	} {
