@@ -18,9 +18,10 @@ func (m *Module) Built() *Module {
 // Frame is one function of a symbolized address. An address where functions
 // are inlined has several, innermost first.
 type Frame struct {
-	Function  string `json:"function"`       // as the Go runtime spells it; demangled for C++ and Rust
-	File      string `json:"file,omitempty"` // as the compiler recorded it
-	Line      int    `json:"line,omitempty"` // 0 if unknown
+	Function  string `json:"function"`         // as the Go runtime spells it; demangled for C++ and Rust
+	Symbol    string `json:"symbol,omitempty"` // of a generic function: as the linker and profiles of Go 1.21 and later spell it
+	File      string `json:"file,omitempty"`   // as the compiler recorded it
+	Line      int    `json:"line,omitempty"`   // 0 if unknown
 	StartLine int    `json:"start_line,omitempty"`
 }
 
@@ -31,6 +32,14 @@ const (
 	BinaryLibrary    = "library"    // a shared object
 	BinaryDebug      = "debug"      // a debug companion: sections without the code itself
 )
+
+// Profiled is the function as profiles spell it.
+func (f *Frame) Profiled() string {
+	if f.Symbol != "" {
+		return f.Symbol
+	}
+	return f.Function
+}
 
 // Binary is one ELF file: what it says of itself, and what it is good for.
 type Binary struct {

@@ -52,7 +52,7 @@ func (o BinariesOptions) withDefaults() BinariesOptions {
 
 // Binaries joins the store of binaries with what reads them: it says what an
 // uploaded file is, which belong together and which are missing, makes the
-// tables that addresses are looked up in, and fetches from other servers. Stop
+// tables that addresses are looked up in (it is a store.Symbols), and fetches from other servers. Stop
 // ends its goroutines.
 type Binaries struct {
 	o         BinariesOptions
@@ -63,6 +63,8 @@ type Binaries struct {
 	work      sync.WaitGroup
 	tables    chan struct{} // held while a table is made: it takes a part of the binary in memory
 	asking    chan struct{} // bounds how many are fetched at once
+
+	symbols symbolTables
 
 	mu     sync.Mutex
 	making map[string]chan struct{} // tables under way by SHA-256, closed when done
@@ -91,6 +93,7 @@ func NewBinaries(o BinariesOptions) (*Binaries, error) {
 func (b *Binaries) Stop() {
 	b.cancel()
 	b.work.Wait()
+	b.symbols.closeAll()
 	b.client.CloseIdleConnections()
 }
 
@@ -135,16 +138,31 @@ func (b *Binaries) Progress(sha string, bytes int64) (have int64, err error) {
 	return have, err
 }
 
-// came makes the table of a binary that is stored now.
+// came makes the table of a binary that is stored now, and notes its build, by
+// which past data get their release.
 func (b *Binaries) came(s *store.StoredBinary) {
+	if s.GoVersion != "" {
+		known, err := b.o.Store.Build(s.ID)
+		if err == nil && (known == nil || known.Modules == nil) {
+			err = b.o.Store.PutBuilds([]inquest.Build{s.Build})
+		}
+		if err != nil {
+			b.o.Logger.Warn("build of a binary not noted", inquest.LogBuildID, s.ID, inquest.LogErr, err)
+		}
+	}
 	b.mu.Lock()
 	for _, id := range s.IDs() {
 		delete(b.leases, id)
 		delete(b.wants, id)
 	}
 	b.mu.Unlock()
+	b.symbols.renew()
 	b.background(func() {
-		if err := b.makeTable(b.ctx, s.SHA256); err != nil && b.ctx.Err() == nil && !errors.Is(err, inquest.ErrNotFound) {
+		t, err := b.tableOf(b.ctx, s.ID)
+		if err == nil {
+			err = t.Close()
+		}
+		if err != nil && b.ctx.Err() == nil && !errors.Is(err, inquest.ErrNotFound) {
 			b.o.Logger.Warn("table of a binary not made", inquest.LogBuildID, s.ID, "sha256", s.SHA256, inquest.LogErr, err)
 		}
 	})

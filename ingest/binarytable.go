@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,16 +24,24 @@ type BinaryTable struct {
 // Close closes the table, which nobody may use any more.
 func (t *BinaryTable) Close() error { return t.blob.Close() }
 
-// Table opens the table of a binary by its SHA-256, making it if that was not
-// done. It waits for its turn as long as ctx lasts. ErrNotFound if there is no
-// such binary, or nothing in it tells functions.
-func (b *Binaries) Table(ctx context.Context, sha string) (*BinaryTable, error) {
-	blob, err := b.o.Store.OpenTable(sha, tableVersion)
+// tableSource is what a table is made of.
+type tableSource struct {
+	exe, debug string // SHA-256 of a program and of its companion, "" if there is none
+}
+
+// key is the binary the table is kept with.
+func (t tableSource) key() string { return cmp.Or(t.debug, t.exe) }
+
+// table opens a table, making it if that was not done. It waits for its turn as
+// long as ctx lasts. ErrNotFound if there is no such binary, or nothing in it
+// tells functions.
+func (b *Binaries) table(ctx context.Context, of tableSource) (*BinaryTable, error) {
+	blob, err := b.o.Store.OpenTable(of.key(), tableVersion)
 	if errors.Is(err, inquest.ErrNotFound) {
-		if err := b.makeTable(ctx, sha); err != nil {
+		if err := b.makeTable(ctx, of); err != nil {
 			return nil, err
 		}
-		blob, err = b.o.Store.OpenTable(sha, tableVersion)
+		blob, err = b.o.Store.OpenTable(of.key(), tableVersion)
 	}
 	if err != nil {
 		return nil, err
@@ -45,17 +54,18 @@ func (b *Binaries) Table(ctx context.Context, sha string) (*BinaryTable, error) 
 		}
 	}
 	_ = blob.Close()
-	return nil, fmt.Errorf("open table of binary %s: %w", sha, err)
+	return nil, fmt.Errorf("open table of binary %s: %w", of.key(), err)
 }
 
-// makeTable makes the table of a binary, unless somebody does.
-func (b *Binaries) makeTable(ctx context.Context, sha string) error {
+// makeTable makes a table, unless somebody does.
+func (b *Binaries) makeTable(ctx context.Context, of tableSource) error {
+	key := of.key()
 	b.mu.Lock()
-	done := b.making[sha]
+	done := b.making[key]
 	mine := done == nil
 	if mine {
 		done = make(chan struct{})
-		b.making[sha] = done
+		b.making[key] = done
 	}
 	b.mu.Unlock()
 	if !mine {
@@ -68,7 +78,7 @@ func (b *Binaries) makeTable(ctx context.Context, sha string) error {
 	}
 	defer func() {
 		b.mu.Lock()
-		delete(b.making, sha)
+		delete(b.making, key)
 		b.mu.Unlock()
 		close(done)
 	}()
@@ -78,12 +88,21 @@ func (b *Binaries) makeTable(ctx context.Context, sha string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	f, err := b.o.Store.OpenBinary(sha)
+	exe, err := b.o.Store.OpenBinary(of.exe)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return b.o.Store.PutTable(sha, tableVersion, func(w io.Writer) error {
-		return symbolize.WriteTable(w, symbolize.Input{ReaderAt: f, Size: f.Size()}, nil)
+	defer exe.Close()
+	var debug *symbolize.Input
+	if of.debug != "" {
+		f, err := b.o.Store.OpenBinary(of.debug)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		debug = &symbolize.Input{ReaderAt: f, Size: f.Size()}
+	}
+	return b.o.Store.PutTable(key, tableVersion, func(w io.Writer) error {
+		return symbolize.WriteTable(w, symbolize.Input{ReaderAt: exe, Size: exe.Size()}, debug)
 	})
 }

@@ -95,7 +95,5 @@ func (b *Binaries) complete(s *BuildState) {
 	default:
 		s.Code = CodeMissing
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s.Fetching = b.wants[s.ID].under
+	s.Fetching = b.Fetching(s.ID)
 }

@@ -91,6 +91,13 @@ func (b *Binaries) Want(id string) {
 	})
 }
 
+// Fetching says whether upstreams are being asked for a build.
+func (b *Binaries) Fetching(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.wants[id].under
+}
+
 // roomToWant makes room for one more id; b.mu is held.
 func (b *Binaries) roomToWant(now time.Time) bool {
 	if len(b.wants) < maxWants {

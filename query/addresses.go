@@ -86,7 +86,7 @@ func (s *symbolizing) set(l *profile.Location, m *profile.Mapping, frames []inqu
 	}
 	l.LineStart = uint32(len(s.p.Lines))
 	for _, f := range frames {
-		name := s.text(f.Function)
+		name := s.text(f.Profiled())
 		fn := profile.Function{Name: name, SystemName: name, Filename: s.text(f.File), StartLine: int64(f.StartLine)}
 		id, ok := s.functions[fn]
 		if !ok {

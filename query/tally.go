@@ -31,12 +31,15 @@ type tallyRow struct {
 }
 
 // add adds the units of a part. Parts may be added at the same time.
-func (t *tally) add(ctx context.Context, units []*unit) error {
+func (t *tally) add(ctx context.Context, units []*unit) error { return t.addAs(ctx, units, t.key) }
+
+// addAs is add with another key.
+func (t *tally) addAs(ctx context.Context, units []*unit, key func(string) string) error {
 	f, self, cum, err := t.s.partTable(ctx, units)
 	if err != nil {
 		return err
 	}
-	group, names := t.groups(f.Names)
+	group, names := groups(f.Names, key)
 	var selfs, cums []int64
 	if units[0].sec.Fleet {
 		selfs, cums = foldTable(group, len(names), f.Name, self), foldTable(group, len(names), f.Name, cum)
@@ -85,10 +88,10 @@ func (t *tally) sum(names []string, selfs, cums []int64, total, without int64) i
 }
 
 // groups gives every name of a part's tree but the root's the row it counts
-// in.
-func (t *tally) groups(names []string) (group []uint32, rows []string) {
+// in, see tally.key.
+func groups(names []string, key func(string) string) (group []uint32, rows []string) {
 	group = make([]uint32, len(names))
-	if t.key == nil {
+	if key == nil {
 		for i := range group {
 			group[i] = uint32(i)
 		}
@@ -96,7 +99,7 @@ func (t *tally) groups(names []string) (group []uint32, rows []string) {
 	}
 	ids := make(map[string]uint32)
 	for i, n := range names[1:] {
-		k := t.key(n)
+		k := key(n)
 		id, ok := ids[k]
 		if !ok {
 			id = uint32(len(rows))
@@ -119,4 +122,16 @@ func (t *tally) sorted() []*tallyRow {
 		return cmp.Or(cmp.Compare(b.self, a.self), cmp.Compare(b.cum, a.cum), cmp.Compare(a.name, b.name))
 	})
 	return rows
+}
+
+// answer is the table of what was added.
+func (t *tally) answer(by string, limit int) (*TopAnswer, error) {
+	rows, s := t.sorted(), t.s
+	c := s.coverage()
+	c.Unsymbolized = scaled(t.unsymbolized, s.dec)
+	a := s.table(by, len(rows), t.total, c)
+	for _, row := range cut(rows, limit) {
+		a.Rows = append(a.Rows, TopRow{Name: strings.Clone(row.name), Self: scaled(row.self, s.dec), Cum: scaled(row.cum, s.dec)})
+	}
+	return a, s.mem.keep(answerRowBytes * int64(len(a.Rows)))
 }

@@ -38,6 +38,7 @@ type TopAnswer struct {
 const (
 	ByFunction = "function"
 	ByPackage  = "package"
+	ByModule   = "module"
 	ByService  = inquest.LabelService
 	ByRelease  = inquest.LabelRelease
 	ByBuild    = inquest.LabelBuild
@@ -57,8 +58,8 @@ const (
 	noBuild   = "(no build)"
 )
 
-// Top is the exact table of what r selects, by function, package, service,
-// release or build. limit < 1 returns all rows.
+// Top is the exact table of what r selects, by function, package, module,
+// service, release or build. limit < 1 returns all rows.
 func (e *Engine) Top(ctx context.Context, r Request, by string, limit int) (*TopAnswer, error) {
 	if r.Function != "" && by != ByService && by != ByRelease && by != ByBuild {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "function=%.100s asks who pays for a function: want by=service, release or build", r.Function)
@@ -70,10 +71,10 @@ func (e *Engine) Top(ctx context.Context, r Request, by string, limit int) (*Top
 		return e.topOfTree(ctx, r, by, packageOf, limit)
 	case ByService, ByRelease, ByBuild:
 		return e.topOfLabel(ctx, r, by, limit)
-	case "module":
-		return nil, inquest.Errorf(inquest.ErrInvalid, "by=module needs the build information of stored binaries, which this version does not store yet: use by=package")
+	case ByModule:
+		return e.topOfModules(ctx, r, limit)
 	}
-	return nil, inquest.Errorf(inquest.ErrInvalid, "unknown by=%s: want function, package, service, release or build", by)
+	return nil, inquest.Errorf(inquest.ErrInvalid, "unknown by=%s: want function, package, module, service, release or build", by)
 }
 
 func packageOf(function string) string {
@@ -94,18 +95,8 @@ func (e *Engine) topOfTree(ctx context.Context, r Request, by string, key func(s
 		if err := s.eachPart(ctx, t.add); err != nil {
 			return err
 		}
-		rows := t.sorted()
-		c := s.coverage()
-		c.Unsymbolized = scaled(t.unsymbolized, s.dec)
-		a = s.table(by, len(rows), t.total, c)
-		for _, row := range cut(rows, limit) {
-			a.Rows = append(a.Rows, TopRow{Name: strings.Clone(row.name), Self: scaled(row.self, s.dec), Cum: scaled(row.cum, s.dec)})
-		}
-		if err := s.mem.keep(answerRowBytes * int64(len(a.Rows))); err != nil {
+		if a, err = t.answer(by, limit); err != nil || by != ByFunction {
 			return err
-		}
-		if by != ByFunction {
-			return nil
 		}
 		return s.locate(ctx, a.Rows)
 	})

@@ -421,6 +421,11 @@ func TestSeenBuilds(t *testing.T) {
 	v.s.Close()
 	v.open()
 	look("after a start")
+	noteData(t, v, 5, "deleted", "b2", t0)
+	if _, err := v.s.Delete(context.Background(), store.Deletion{Service: "deleted"}); err != nil {
+		t.Fatal(err)
+	}
+	look("after a deletion")
 	settle(t, v.s)
 	v.s.Close()
 	if err := os.Remove(filepath.Join(v.dir, "catalog.db")); err != nil {
@@ -546,7 +551,7 @@ func TestBinaryCare(t *testing.T) {
 	}
 	lost := copyFast(t, v.dir)
 	check(true) // an empty store but for binaries is a new one
-	v.dir, lost = lost, v.dir
+	v.dir = lost
 	v.open()
 	if !bytes.Equal(readBinary(t, v.s, b.SHA256), raw) {
 		t.Error("without the catalog it is read with other bytes")
@@ -591,6 +596,64 @@ func BenchmarkSeen(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for n := int64(0); pb.Next(); n++ {
 			note("0123456789abcdef0123456789abcdef01234567", "service", n)
+		}
+	})
+}
+
+// Of a file with one wrong byte nothing else is read than what was stored.
+func TestBinaryFlips(t *testing.T) {
+	v := newSurvivor(t)
+	v.open()
+	raw := fakeBinary("id", "code", true, 900<<10)
+	b := mustUpload(t, v.s, raw, store.SourceCI)
+	file, err := v.s.BinaryFile(b.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for n := range 2000 {
+		at := rnd.IntN(len(file))
+		if n < 400 {
+			at = len(file) - 1 - n // index, document and footer
+		}
+		old := file[at]
+		file[at] ^= 1 << rnd.IntN(8)
+		if row, got, err := store.ReadBinaryFile(file); err == nil {
+			t.Fatalf("byte %d of %d flipped: %+v, %d bytes", at, len(file), row, len(got))
+		}
+		file[at] = old
+		if n%100 == 0 {
+			if _, _, err := store.ReadBinaryFile(file[:at]); err == nil {
+				t.Fatalf("cut off at %d: no error", at)
+			}
+		}
+	}
+	if _, got, err := store.ReadBinaryFile(file); err != nil || !bytes.Equal(got, raw) {
+		t.Fatalf("whole: %d bytes, %v", len(got), err)
+	}
+}
+
+func FuzzBinaryFile(f *testing.F) {
+	s, err := store.Open(context.Background(), store.Options{Dir: f.TempDir(), Idle: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer s.Close()
+	for _, size := range []int{40, 300 << 10} {
+		b, err := upload(s, fakeBinary("id", "code", true, size), store.Provenance{Source: store.SourceCI})
+		if err != nil {
+			f.Fatal(err)
+		}
+		file, err := s.BinaryFile(b.SHA256)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(file)
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		row, raw, err := store.ReadBinaryFile(file)
+		if err == nil && row.Bytes < 1<<20 && int64(len(raw)) != row.Bytes {
+			t.Errorf("%d bytes of %d", len(raw), row.Bytes)
 		}
 	})
 }

@@ -197,6 +197,11 @@ func (s *Store) delete(ctx context.Context, d Deletion) (Deletion, error) {
 	s.mu.Unlock()
 	s.o.Logger.Info("data deleted", "number", d.Number, inquest.LogService, d.Service, "from", d.Window.From, "until", d.Window.Until,
 		"by", d.By, "reason", d.Reason, "profiles", d.Profiles, "blocks", len(blocks))
+	if d.Service != "" && d.Window.From.IsZero() && d.Window.Until.IsZero() {
+		if err := s.forgetSeen(func(k seenKey, _ *seenTimes) bool { return k.service == d.Service }); err != nil {
+			s.warn("forget the builds of a deleted service", err) // their names are shown a while longer
+		}
+	}
 	// The log's newest file goes when the next one begins.
 	s.commit.fresh.Store(true)
 	s.commit.poke()

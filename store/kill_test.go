@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -38,6 +39,12 @@ func (v *survivor) killed(n int) inquest.Key {
 	return v.make(n, fmt.Sprint("s", n%3), at)
 }
 
+// killedBinary is the binary that is uploaded after profile n.
+func killedBinary(n int) []byte { return fakeBinary(fmt.Sprint("binary", n), "code", true, 2000) }
+
+// keepBinaries has none go that no data needs.
+func keepBinaries(o *store.Options) { o.Retention.BinariesUnused = store.Forever }
+
 // killClock is the time when profile n is sent.
 func killClock(n int) time.Time { return t0.Add(time.Duration(n) * 20 * time.Minute) }
 
@@ -52,7 +59,7 @@ func TestKillChild(t *testing.T) {
 	if _, err := fmt.Sscan(os.Getenv(killFrom), &from); err != nil {
 		t.Fatal(err)
 	}
-	v := survivorIn(t, dir)
+	v := survivorIn(t, dir, keepBinaries)
 	v.clock.Store(killClock(from).UnixNano())
 	if err := v.tryOpen(); err != nil {
 		t.Fatal(err)
@@ -68,6 +75,12 @@ func TestKillChild(t *testing.T) {
 				panic(err)
 			}
 			fmt.Println("stored", n)
+			if n%5 == 2 {
+				if _, err := upload(v.s, killedBinary(n), store.Provenance{Source: store.SourceCI}); err != nil {
+					panic(err)
+				}
+				fmt.Println("uploaded", n)
+			}
 		}
 	}()
 	waitReady(t, v.s)
@@ -120,7 +133,7 @@ func TestKill(t *testing.T) {
 				os.RemoveAll(k.v.dir + ".backup")
 			}
 			k.v = survivorIn(t, filepath.Join(root, fmt.Sprint("store", round)))
-			k.next = 0
+			k.next, k.uploaded = 0, nil
 		}
 		k.round(fmt.Sprint("round ", round))
 		// Mostly the next process finds what this one left, else what the test has
@@ -137,6 +150,8 @@ type killer struct {
 	v    *survivor
 	next int                      // profiles before it were acknowledged
 	took map[string]time.Duration // about how long phases take
+
+	uploaded map[int]bool // numbers of binaries that were acknowledged
 }
 
 // round starts a process and kills it in some phase.
@@ -152,7 +167,7 @@ func (k *killer) round(when string) {
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
-	victim, skip := pick(k.rnd, append([]string{"stored"}, killPhases...)...), k.rnd.IntN(4)
+	victim, skip := pick(k.rnd, append([]string{"stored", "uploaded"}, killPhases...)...), k.rnd.IntN(4)
 	last, began, said := "", time.Now(), ""
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		what, n := "", 0
@@ -162,6 +177,11 @@ func (k *killer) round(when string) {
 		}
 		if what == "stored" {
 			k.next = max(k.next, n+1)
+		} else if what == "uploaded" {
+			if k.uploaded == nil {
+				k.uploaded = map[int]bool{}
+			}
+			k.uploaded[n] = true
 		} else {
 			if last != "" {
 				k.took[last] = (3*k.took[last] + time.Since(began)) / 4
@@ -183,7 +203,7 @@ func (k *killer) round(when string) {
 // look looks at what a killed process left: in a copy, or there.
 func (k *killer) look(when string, copied bool) {
 	k.t.Helper()
-	v := survivorIn(k.t, k.v.dir)
+	v := survivorIn(k.t, k.v.dir, keepBinaries)
 	if copied {
 		v.dir = copyFast(k.t, k.v.dir)
 		defer os.RemoveAll(v.dir)
@@ -204,6 +224,11 @@ func (k *killer) look(when string, copied bool) {
 	}
 	v.open()
 	v.check(when)
+	for n := range k.uploaded {
+		if raw := killedBinary(n); !bytes.Equal(readBinary(k.t, v.s, shaOf(raw)), raw) {
+			k.t.Fatalf("%s: binary %d is read with other bytes", when, n)
+		}
+	}
 	if q := v.s.Stats().Quarantined; len(q) > 0 {
 		k.t.Fatalf("%s: %v", when, q)
 	}

@@ -175,7 +175,10 @@ func (s *Store) openSeen() error {
 	if err != nil {
 		return fmt.Errorf("read builds in catalog: %w", err)
 	}
-	return nil
+	if len(s.blocks) > 0 {
+		return nil
+	}
+	return s.catalog.put(bucketMeta, metaSeen, []byte("1")) // there is nothing to look through
 }
 
 // seenWriter is the keeper's job that writes what was seen.

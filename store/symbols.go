@@ -106,9 +106,10 @@ func (r *resolver) ask(ctx context.Context, symbols Symbols) error {
 			r.known = true
 			var ids []uint32
 			for _, f := range slices.Backward(frames[i]) {
-				ids = append(ids, r.name(f.Function, false))
-				if _, ok := r.info[f.Function]; !ok {
-					r.info[f.Function] = FuncInfo{f.File, int64(f.StartLine)}
+				name := f.Profiled()
+				ids = append(ids, r.name(name, false))
+				if _, ok := r.info[name]; !ok {
+					r.info[name] = FuncInfo{f.File, int64(f.StartLine)}
 				}
 			}
 			r.at[p.name] = ids

@@ -134,6 +134,11 @@ func (g *goFunctions) lookup(addr uint64) (*answer, error) {
 		if f.Function, err = g.name(c.name); err != nil {
 			return nil, err
 		}
+		if strings.Contains(f.Function, generic) {
+			if f.Symbol, err = g.intern(^c.name, uint64(c.name)-1, func(s []byte) string { return string(s) }); err != nil {
+				return nil, err
+			}
+		}
 		if at.file >= 0 {
 			if f.File, err = g.file(g.rec.files[at.file]); err != nil {
 				return nil, err
@@ -201,14 +206,16 @@ func (g *goFunctions) str(off uint64) ([]byte, error) {
 
 // printed spells a name as the runtime does: what is between the first and
 // the last bracket, the arguments of a generic function, becomes "...".
-// (Go 1.20 prints it so in stack traces, but not in profiles.)
 func printed(name []byte) string {
 	i, j := bytes.IndexByte(name, '['), bytes.LastIndexByte(name, ']')
 	if i < 0 || j <= i {
 		return string(name)
 	}
-	return string(name[:i]) + "[...]" + string(name[j+1:])
+	return string(name[:i]) + generic + string(name[j+1:])
 }
+
+// generic stands for the arguments of a generic function.
+const generic = "[...]"
 
 // named returns the functions of a name, as Frames spells it.
 func (g *goFunctions) named(name string) ([]Range, error) {

@@ -3,6 +3,9 @@ package symbolize
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/goinquest/inquest"
 )
@@ -14,6 +17,7 @@ type goWriter struct {
 	ids  funcIDs
 	left int // steps through pc tables and inlined calls that are still allowed
 	rec  record
+	buf  []byte
 
 	row   []byte
 	local []int32 // number of each record of the inline tree in rec.calls, 0 if it has none yet
@@ -77,54 +81,101 @@ func writeGo(w *partWriter, f *image) (text Range, err error) {
 	if err := t.checkRows(); err != nil {
 		return text, err
 	}
-	// Tables of functions overlap where they are equal, but not so much that
-	// reading them all takes many times their size, unless somebody wants that.
-	g := &goWriter{t: t, tree: &windows{f: f}, ids: t.funcIDs(), left: 4*len(t.pctab) + 4*len(t.funcs)}
-
 	le := binary.LittleEndian
-	w.begin(partRecords)
-	entries, offsets, names := make([]byte, 0, 4*t.nfunc+4), make([]byte, 0, 4*t.nfunc+4), make([]byte, 0, 4*t.nfunc)
-	var buf []byte
+	var index [3][]byte // entries, offsets of records, names
 	var written uint64
-	for i := range t.nfunc {
-		if err := g.function(i); err != nil {
-			return text, err
+	w.begin(partRecords)
+	for _, c := range t.encode() {
+		if c.err != nil {
+			return text, c.err
 		}
-		buf = g.rec.append(buf[:0])
-		entries = le.AppendUint32(entries, uint32(t.entry(i)))
-		offsets = le.AppendUint32(offsets, uint32(written))
-		names = le.AppendUint32(names, g.rec.calls[0].name)
-		if written += uint64(len(buf)); written > maxPartBytes {
+		for j := range c.ends {
+			index[0] = le.AppendUint32(index[0], uint32(t.entry(c.from+j)))
+			start := uint32(0)
+			if j > 0 {
+				start = c.ends[j-1]
+			}
+			index[1] = le.AppendUint32(index[1], uint32(written)+start)
+			index[2] = le.AppendUint32(index[2], c.names[j])
+		}
+		if written += uint64(len(c.records)); written > maxPartBytes {
 			return text, inquest.Errorf(inquest.ErrTooLarge, "functions of more than %d MB", maxPartBytes>>20)
 		}
-		if _, err := w.Write(buf); err != nil {
+		if _, err := w.Write(c.records); err != nil {
 			return text, err
 		}
 	}
-	entries = le.AppendUint32(entries, uint32(t.entry(t.nfunc)))
-	offsets = le.AppendUint32(offsets, uint32(written))
-
-	w.begin(partIndex)
-	head := make([]byte, 0, 32)
+	index[0] = le.AppendUint32(index[0], uint32(t.entry(t.nfunc)))
+	index[1] = le.AppendUint32(index[1], uint32(written))
+	var head []byte
 	for _, v := range []uint64{t.text, t.text + t.entry(t.nfunc), uint64(t.nfunc), uint64(len(t.names))} {
 		head = le.AppendUint64(head, v)
 	}
-	for _, b := range [][]byte{entries, offsets, names} {
-		if _, err := w.Write(b); err != nil {
-			return text, err
-		}
-	}
-	w.begin(partGo)
-	if _, err := w.Write(head); err != nil {
-		return text, err
-	}
-	w.begin(partStrings)
-	for _, b := range [][]byte{t.names, t.files} {
-		if _, err := w.Write(b); err != nil {
-			return text, err
+	for _, p := range []struct {
+		id    uint32
+		bytes [][]byte
+	}{{partIndex, index[:]}, {partGo, [][]byte{head}}, {partStrings, [][]byte{t.names, t.files}}} {
+		w.begin(p.id)
+		for _, b := range p.bytes {
+			if _, err := w.Write(b); err != nil {
+				return text, err
+			}
 		}
 	}
 	return Range{t.text, t.text + t.entry(t.nfunc)}, nil
+}
+
+// chunk is some of the functions, encoded.
+type chunk struct {
+	from    int // the first
+	records []byte
+	ends    []uint32 // of each record
+	names   []uint32 // as in the records
+	err     error
+}
+
+const (
+	chunkFunctions = 1024
+	maxEncoders    = 4
+)
+
+// encode makes the records of all functions, on several processors: nearly
+// all of the time it takes to write a table is here.
+func (t *pclntab) encode() []chunk {
+	chunks := make([]chunk, (t.nfunc+chunkFunctions-1)/chunkFunctions)
+	ids := t.funcIDs()
+	var next atomic.Int64
+	var encoders sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), maxEncoders) {
+		encoders.Go(func() {
+			// Tables of functions overlap where they are equal, but not so much that
+			// reading them all takes many times their size, unless somebody wants that.
+			g := &goWriter{t: t, tree: &windows{f: t.f}, ids: ids, left: 4*len(t.pctab) + 4*len(t.funcs)}
+			for i := next.Add(1) - 1; i < int64(len(chunks)); i = next.Add(1) - 1 {
+				chunks[i].from = int(i) * chunkFunctions
+				if chunks[i].err = g.chunk(&chunks[i]); chunks[i].err != nil {
+					next.Store(int64(len(chunks))) // the others end, too
+				}
+			}
+		})
+	}
+	encoders.Wait()
+	return chunks
+}
+
+// chunk encodes the functions of a chunk.
+func (g *goWriter) chunk(c *chunk) error {
+	g.buf = g.buf[:0]
+	for i := c.from; i < min(c.from+chunkFunctions, g.t.nfunc); i++ {
+		if err := g.function(i); err != nil {
+			return err
+		}
+		g.buf = g.rec.append(g.buf)
+		c.ends = append(c.ends, uint32(len(g.buf)))
+		c.names = append(c.names, g.rec.calls[0].name)
+	}
+	c.records = bytes.Clone(g.buf)
+	return nil
 }
 
 // checkRows sees that functions are sorted and in the table.
@@ -166,44 +217,44 @@ func (g *goWriter) function(i int) error {
 // spans merges the tables of files, lines and inlined calls.
 func (g *goWriter) spans(size uint32) error {
 	t := g.t
-	var cursors [3]pcCursor // files, lines, calls
-	cursors[0] = t.cursor(t.order.Uint32(g.row[funcPcfile:]))
-	cursors[1] = t.cursor(t.order.Uint32(g.row[funcPcln:]))
-	tree, ok := t.inlineTree(g.row)
-	if ok {
-		cursors[2] = t.cursor(t.pcdata(g.row, pcdataInline))
-	} else {
-		cursors[2] = pcCursor{val: -1, end: true}
+	files := t.cursor(t.order.Uint32(g.row[funcPcfile:]))
+	lines := t.cursor(t.order.Uint32(g.row[funcPcln:]))
+	calls := noTable
+	if tree, ok := t.inlineTree(g.row); ok {
+		g.tree.base = tree
+		calls = t.cursor(t.pcdata(g.row, pcdataInline))
 	}
-	g.tree.base = tree
 	cu := uint64(t.order.Uint32(g.row[funcCU:]))
 	file, fileAt := int32(-1), int32(-1) // as in the record, as in the table
+	inner, innerAt := int32(0), int32(-1)
 	for pc := uint64(0); pc < uint64(size); {
-		next := uint64(size)
-		for i := range cursors {
-			c := &cursors[i]
-			for !c.end && c.pc <= pc {
-				c.next()
-				g.left--
-			}
-			if !c.end {
-				next = min(next, c.pc)
-			}
+		for ; files.pc <= pc; g.left-- {
+			files.next()
 		}
-		if cursors[0].val != fileAt {
+		for ; lines.pc <= pc; g.left-- {
+			lines.next()
+		}
+		for ; calls.pc <= pc; g.left-- {
+			calls.next()
+		}
+		if files.val != fileAt {
 			g.left -= len(g.rec.files) / 32
-			fileAt = cursors[0].val
+			fileAt = files.val
 			file = g.file(cu, fileAt)
+		}
+		if calls.val != innerAt {
+			innerAt = calls.val
+			inner = g.call(innerAt)
 		}
 		if g.left < 0 {
 			return errOverlap
 		}
-		s := span{uint32(next), g.call(cursors[2].val), file, cursors[1].val}
+		pc = min(uint64(size), files.pc, lines.pc, calls.pc)
+		s := span{uint32(pc), inner, file, lines.val}
 		if fileAt < 0 || s.line == -1 || int(fileAt) >= len(t.files) {
 			s.file, s.line = -1, 0 // the runtime says "?", 0
 		}
 		g.rec.add(s)
-		pc = next
 	}
 	return nil
 }

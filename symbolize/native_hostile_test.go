@@ -162,11 +162,11 @@ func TestNativeTableDamage(t *testing.T) {
 		for range 1 + rnd.IntN(3) {
 			b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
 		}
-		tryTable(t, b)
+		tryNativeTable(t, b)
 	}
 }
 
-func tryTable(t testing.TB, b []byte) {
+func tryNativeTable(t testing.TB, b []byte) {
 	table, err := symbolize.OpenNative(b)
 	if err != nil {
 		if !errors.Is(err, inquest.ErrInvalid) {
@@ -202,7 +202,7 @@ func FuzzNativeTable(f *testing.F) {
 			f.Add(b)
 		}
 	}
-	f.Fuzz(func(t *testing.T, b []byte) { tryTable(t, b) })
+	f.Fuzz(func(t *testing.T, b []byte) { tryNativeTable(t, b) })
 }
 
 func FuzzDisassemble(f *testing.F) {

@@ -194,18 +194,20 @@ func (t *pclntab) name(off uint32) []byte {
 }
 
 // pcCursor walks through a pc table: a value holds from the end of the one
-// before up to pc, counted from the function's entry.
+// before up to pc, counted from the function's entry; behind the end of the
+// table it is -1.
 type pcCursor struct {
 	p       []byte
 	quantum uint64
 	pc      uint64
 	val     int32
-	end     bool // no value from here on, which reads as -1
 }
+
+var noTable = pcCursor{pc: math.MaxUint64, val: -1}
 
 func (t *pclntab) cursor(off uint32) pcCursor {
 	if off == 0 || uint64(off) >= uint64(len(t.pctab)) {
-		return pcCursor{val: -1, end: true}
+		return noTable
 	}
 	return pcCursor{p: t.pctab[off:], quantum: t.quantum, val: -1}
 }
@@ -223,7 +225,7 @@ func (c *pcCursor) next() {
 	delta, n := pcVarint(c.p)
 	pcDelta, m := pcVarint(c.p[n:])
 	if n == 0 || m == 0 || delta == 0 && c.pc != 0 {
-		c.end, c.val = true, -1
+		c.pc, c.val = math.MaxUint64, -1
 		return
 	}
 	c.p = c.p[n+m:]

@@ -18,15 +18,20 @@ type program struct {
 	cgo       bool
 	args      []string // of go build
 	strip     bool     // by strip(1)
+	dir       string   // below testdata; "" is load
 }
 
 // build builds the test program and returns its path. Where that is not
 // possible, the test is skipped, or fails under CI.
 func (p program) build(t testing.TB) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "load")
+	dir := p.dir
+	if dir == "" {
+		dir = "load"
+	}
+	out := filepath.Join(t.TempDir(), dir)
 	cmd := exec.Command("go", append(append([]string{"build", "-o", out}, p.args...), ".")...)
-	cmd.Dir = filepath.Join("testdata", "load")
+	cmd.Dir = filepath.Join("testdata", dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
 	if p.cgo {
 		p.need(t, "gcc")

@@ -60,16 +60,18 @@ func (r *record) add(s span) {
 
 // at finds the span of an offset.
 func (r *record) at(off int32) span {
-	i, _ := slices.BinarySearchFunc(r.spans, uint32(off), func(s span, off uint32) int {
-		if s.end <= off {
-			return -1
+	lo, hi := 0, len(r.spans) // the first that ends behind off
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); r.spans[mid].end <= uint32(off) {
+			lo = mid + 1
+		} else {
+			hi = mid
 		}
-		return 1
-	})
-	if off < 0 || i == len(r.spans) {
+	}
+	if off < 0 || lo == len(r.spans) {
 		return span{file: -1}
 	}
-	return r.spans[i]
+	return r.spans[lo]
 }
 
 // file returns the index of a file, and adds it if it is new.
@@ -111,17 +113,25 @@ func (r *record) append(b []byte) []byte {
 		if s.file != prev.file {
 			head |= 1
 		}
-		b = binary.AppendUvarint(b, head)
+		b = appendShort(b, head)
 		if s.call != prev.call {
-			b = binary.AppendUvarint(b, uint64(s.call))
+			b = appendShort(b, uint64(s.call))
 		}
 		if s.file != prev.file {
-			b = binary.AppendUvarint(b, uint64(s.file+1))
+			b = appendShort(b, uint64(s.file+1))
 		}
-		b = binary.AppendUvarint(b, zigzag(s.line-prev.line))
+		b = appendShort(b, zigzag(s.line-prev.line))
 		prev = s
 	}
 	return b
+}
+
+// appendShort appends a varint that is most likely a single byte.
+func appendShort(b []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(b, byte(v))
+	}
+	return binary.AppendUvarint(b, v)
 }
 
 var errRecord = inquest.Errorf(inquest.ErrInvalid, "table of symbols: a record is damaged")

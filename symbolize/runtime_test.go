@@ -42,7 +42,7 @@ var older = []program{
 }
 
 // TestLikeRuntime compares with what the runtime of the program says, for
-// programs of all kinds: for every address of the code of one, for every few
+// programs of all kinds: for every second address of the code of one, for every few
 // bytes of others.
 func TestLikeRuntime(t *testing.T) {
 	for i, p := range local {
@@ -50,9 +50,9 @@ func TestLikeRuntime(t *testing.T) {
 			if i > 2 && testing.Short() {
 				t.Skip("short")
 			}
-			step := uint64(7)
+			step := uint64(11)
 			if i == 0 {
-				step = 1
+				step = 2
 			}
 			likeRuntime(t, p, step)
 		})
@@ -124,7 +124,7 @@ func likeRuntime(t *testing.T, p program, step uint64) {
 	if err := table.Err(); err != nil {
 		t.Error(err)
 	}
-	if c.known < 50000 || c.inlined < 1000 {
+	if c.known < 40000 || c.inlined < 1000 {
 		t.Errorf("only %d addresses were known, %d of inlined functions", c.known, c.inlined)
 	}
 	t.Logf("%d addresses, %d known, %d in inlined functions, %d different", c.checked, c.known, c.inlined, c.wrong)
@@ -194,7 +194,9 @@ func (c *comparison) check(pc uint64, want []inquest.Frame) {
 		if want[i].Function == "" && c.got[i].Function == c.first {
 			want[i].Function = c.first
 		}
-		same = want[i] == c.got[i]
+		got := c.got[i]
+		got.Symbol = "" // the runtime's frames have none
+		same = want[i] == got
 	}
 	if same {
 		return

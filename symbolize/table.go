@@ -194,7 +194,8 @@ func (p *pages) numbers(q part, off, n uint64) ([]uint32, error) {
 //
 // The frames are those of runtime.CallersFrames: wrappers that the compiler
 // made are hidden where something was inlined into them, and shown if they
-// are the innermost. Generic functions end in "[...]". File is empty where
+// are the innermost. The arguments of generic functions are "[...]", as in
+// stack traces; Go's own profiles spell them out. File is empty where
 // the runtime says "?". All strings are shared by all answers of the table.
 func (t *Table) Frames(dst []inquest.Frame, addr uint64) []inquest.Frame {
 	g := t.golang

@@ -316,6 +316,9 @@ func (p *params) buildFilter() func(*ingest.BuildState) bool {
 	if p.text("go_below") != "" && !version.IsValid(goBelow) {
 		p.fail(inquest.Errorf(inquest.ErrInvalid, "parameter go_below=%.40q: want a version of Go, as 1.25 or 1.25.3", p.text("go_below")))
 	}
+	if version.Lang(goBelow) == goBelow && version.Compare(goBelow, "go1.21") >= 0 {
+		goBelow += ".0" // its release candidates are below it; older releases are spelled without
+	}
 	add("id", func(b *ingest.BuildState) bool {
 		return b.ID == id || slices.ContainsFunc(b.Binaries, func(x store.StoredBinary) bool { return slices.Contains(x.IDs(), id) })
 	})

@@ -65,6 +65,12 @@ func newWorld(t testing.TB, o web.Options) *world {
 // newWorldOn is newWorld on a store of one's own.
 func newWorldOn(t testing.TB, so store.Options, o web.Options) *world {
 	t.Helper()
+	return newWorldWith(t, so, ingest.BinariesOptions{}, o)
+}
+
+// newWorldWith is newWorldOn with binaries of one's own.
+func newWorldWith(t testing.TB, so store.Options, bo ingest.BinariesOptions, o web.Options) *world {
+	t.Helper()
 	w := &world{t: t, log: &lines{}}
 	var err error
 	so.Dir = t.TempDir()
@@ -73,7 +79,8 @@ func newWorldOn(t testing.TB, so store.Options, o web.Options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.binaries, err = ingest.NewBinaries(ingest.BinariesOptions{Store: w.store})
+	bo.Store = w.store
+	w.binaries, err = ingest.NewBinaries(bo)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,9 +51,17 @@ func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil || f.Out == "-" || m == nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "backed up %d profiles in %s, %s, to %s in %s\n",
-		m.Profiles, count(m.Blocks, "block", "blocks"), sizeText(m.Bytes), f.Out, time.Since(began).Round(time.Millisecond))
+	fmt.Fprintf(stdout, "backed up %d profiles in %s%s, %s, to %s in %s\n",
+		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), sizeText(m.Bytes), f.Out, time.Since(began).Round(time.Millisecond))
 	return warnMissing(stderr, m)
+}
+
+// andBinaries says how many there are, if any.
+func andBinaries(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return " and " + count(n, "binary", "binaries")
 }
 
 // warnMissing names blocks that could not be backed up.

@@ -165,10 +165,6 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 		WaitingBytes: b.waiting,
 		Retention:    c.o.Retention,
 	})
-	engine := query.New(query.Options{Store: c.store, MemoryBytes: b.queries})
-	if err := b.register(registry, c.store, engine); err != nil {
-		return err
-	}
 	binaries, err := ingest.NewBinaries(ingest.BinariesOptions{
 		Store: c.store, Logger: c.log, Upstreams: c.o.Debuginfod.URLs, UpstreamBytes: int64(c.o.Debuginfod.MaxBytes),
 		UpstreamTimeout: time.Duration(c.o.Debuginfod.Timeout), UpstreamPause: time.Duration(c.o.Debuginfod.Pause),
@@ -179,6 +175,10 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 	c.stops = append(c.stops, stop{"binaries", func(ctx context.Context) error {
 		return within(ctx, func() error { binaries.Stop(); return nil })
 	}})
+	engine := query.New(query.Options{Store: c.store, MemoryBytes: b.queries, Symbols: binaries})
+	if err := b.register(registry, c.store, engine); err != nil {
+		return err
+	}
 	info := buildinfo.Read()
 	w, err := web.New(web.Options{
 		Store:        c.store,

@@ -54,8 +54,8 @@ func runRestore(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "restored %d profiles in %s, %s, of %s to %s\n",
-		m.Profiles, count(m.Blocks, "block", "blocks"), sizeText(m.Bytes), m.Created.UTC().Format(utcForm), data)
+	fmt.Fprintf(stdout, "restored %d profiles in %s%s, %s, of %s to %s\n",
+		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), sizeText(m.Bytes), m.Created.UTC().Format(utcForm), data)
 	if deletions == "" {
 		err = warnDeletions(stderr, m)
 	} else {
