@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,25 +121,17 @@ func shop(t *testing.T) *shopBinaries {
 	return s
 }
 
-// storeBinary stores a binary.
-func (w *world) storeBinary(id string, data []byte, headers ...string) {
-	w.t.Helper()
-	if a := w.do("PUT", "/api/v1/builds/"+id, bytes.NewReader(data), headers...); a.StatusCode != http.StatusOK {
-		w.t.Fatalf("upload of build %s: %s: %s", id, a.Status, a.body)
-	}
-}
-
 // newShopWorld is a collector with binaries of the shop, and profiles that say
 // they are of them, and of a build nothing else is known of.
 func newShopWorld(t *testing.T, o web.Options, headers ...string) (*world, *shopBinaries) {
 	t.Helper()
 	s, w := shop(t), newWorld(t, o)
-	w.storeBinary(s.clean.id, s.clean.data, headers...)
-	w.storeBinary(s.stripped.id, s.stripped.data, append([]string{"Inquest-Agent: node-1/a"}, headers...)...)
-	w.storeBinary(s.twins[0].id, s.twins[0].data, headers...)
-	w.storeBinary(s.twins[1].id, s.twins[1].data, headers...)
+	w.mustPut(s.clean.id, s.clean.data, headers...)
+	w.mustPut(s.stripped.id, s.stripped.data, append([]string{"Inquest-Agent: node-1/a"}, headers...)...)
+	w.mustPut(s.twins[0].id, s.twins[0].data, headers...)
+	w.mustPut(s.twins[1].id, s.twins[1].data, headers...)
 	if s.debug != nil {
-		w.storeBinary(s.clean.id, s.debug, headers...)
+		w.mustPut(s.clean.id, s.debug, headers...)
 	}
 	now := time.Now().UTC()
 	for i, p := range []struct{ service, build, release string }{

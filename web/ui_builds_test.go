@@ -1,7 +1,6 @@
 package web_test
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"net/url"
 	"strings"
@@ -81,7 +80,7 @@ func testBuildPage(t *testing.T, br *browser) {
 	for _, want := range []string{
 		s.clean.id, "example.com/shop/cmd/checkout", "debug info", "checkout", "program", "exact", "CGO_ENABLED", "GOARCH",
 		"example.com/money", "v1.2.0", "replaced", "a directory", "2 modules · 2 replaced", "without a profile (-pgo)",
-		"dlv core checkout CORE", "DEBUGINFOD_URLS=" + w.url, fmt.Sprintf("%x", sha256.Sum256(s.clean.data)),
+		"dlv core checkout CORE", "DEBUGINFOD_URLS=" + w.url, shaOf(s.clean.data),
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q", want)
