@@ -44,68 +44,78 @@ func buildShop() (*shopBinaries, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	write := func(name, text string) {
-		path := filepath.Join(dir, name)
-		err = errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600))
-	}
-	run := func(name string, args ...string) {
-		if err != nil {
-			return
-		}
-		if _, missing := exec.LookPath(name); missing != nil {
-			err = fmt.Errorf("%s is %w", name, errNoTool)
-			return
-		}
-		cmd := exec.Command(name, args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off", "GOPROXY=off", "CGO_ENABLED=0",
-			"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
-		if out, failed := cmd.CombinedOutput(); failed != nil {
-			err = fmt.Errorf("%s %v: %w: %s", name, args, failed, out)
-		}
-	}
-	program := func(say string) {
-		write("cmd/checkout/main.go", "package main\n\nimport (\n\t\"example.com/money\"\n\t\"example.com/tax\"\n)\n\nfunc main() { println(money.Sum(7) + tax.Of(8), \""+say+"\") }\n")
-	}
-	build := func(args ...string) (b shopBinary) {
-		run("go", append(append([]string{"build", "-buildvcs=true", "-o", "out"}, args...), "./cmd/checkout")...)
-		if err != nil {
-			return b
-		}
-		if b.data, err = os.ReadFile(filepath.Join(dir, "out")); err != nil {
-			return b
-		}
-		is, bad := symbolize.Identify(bytes.NewReader(b.data), int64(len(b.data)))
-		if bad != nil {
-			err = bad
-			return b
-		}
-		b.id = is.ID
-		return b
-	}
-	write(".gitignore", "out*\n")
-	write("go.mod", "module example.com/shop\n\ngo 1.26\n\nrequire (\n\texample.com/money v1.2.0\n\texample.com/tax v0.3.1\n)\n\nreplace example.com/money => ./third/money\nreplace example.com/tax => ./third/tax\n")
-	write("third/money/go.mod", "module example.com/money\n\ngo 1.26\n")
-	write("third/money/money.go", "package money\n\n//go:noinline\nfunc Sum(n int) int { return n * n }\n")
-	write("third/tax/go.mod", "module example.com/tax\n\ngo 1.26\n")
-	write("third/tax/tax.go", "package tax\n\n//go:noinline\nfunc Of(n int) int { return n / 5 }\n")
-	program("clean")
-	run("git", "init", "-q")
-	run("git", "add", "-A")
-	run("git", "commit", "-q", "-m", "shop")
-	s := &shopBinaries{clean: build()}
+	m := &shopMaker{dir: dir}
+	m.write(".gitignore", "out*\n")
+	m.write("go.mod", "module example.com/shop\n\ngo 1.26\n\nrequire (\n\texample.com/money v1.2.0\n\texample.com/tax v0.3.1\n)\n\nreplace example.com/money => ./third/money\nreplace example.com/tax => ./third/tax\n")
+	m.write("third/money/go.mod", "module example.com/money\n\ngo 1.26\n")
+	m.write("third/money/money.go", "package money\n\n//go:noinline\nfunc Sum(n int) int { return n * n }\n")
+	m.write("third/tax/go.mod", "module example.com/tax\n\ngo 1.26\n")
+	m.write("third/tax/tax.go", "package tax\n\n//go:noinline\nfunc Of(n int) int { return n / 5 }\n")
+	m.write("cmd/checkout/main.go", "package main\n\nimport (\n\t\"example.com/money\"\n\t\"example.com/tax\"\n)\n\nfunc main() { println(money.Sum(7) + tax.Of(8)) }\n")
+	m.run("git", "init", "-q")
+	m.run("git", "add", "-A")
+	m.run("git", "commit", "-q", "-m", "shop")
+	s := &shopBinaries{clean: m.build()}
 	if _, missing := exec.LookPath("objcopy"); missing == nil {
-		run("objcopy", "--only-keep-debug", "out", "out.debug")
-		if err == nil {
-			s.debug, err = os.ReadFile(filepath.Join(dir, "out.debug"))
-		}
+		m.run("objcopy", "--only-keep-debug", "out", "out.debug")
+		s.debug = m.read("out.debug")
 	}
 	const fixed = "-ldflags=-w -B 0x00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee"
-	s.twins[0] = build(fixed)
-	program("dirty")
-	write("third/tax/tax.go", "package tax\n\n//go:noinline\nfunc Of(n int) int { return n / 4 }\n")
-	s.stripped, s.twins[1] = build("-ldflags=-s -w"), build(fixed)
-	return s, err
+	s.twins[0] = m.build(fixed)
+	m.write("third/tax/tax.go", "package tax\n\n//go:noinline\nfunc Of(n int) int { return n / 4 }\n")
+	s.stripped, s.twins[1] = m.build("-ldflags=-s -w"), m.build(fixed)
+	return s, m.err
+}
+
+// shopMaker makes binaries in a directory until something goes wrong.
+type shopMaker struct {
+	dir string
+	err error
+}
+
+func (m *shopMaker) write(name, text string) {
+	path := filepath.Join(m.dir, name)
+	m.err = errors.Join(m.err, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600))
+}
+
+func (m *shopMaker) read(name string) (data []byte) {
+	if m.err == nil {
+		data, m.err = os.ReadFile(filepath.Join(m.dir, name))
+	}
+	return data
+}
+
+func (m *shopMaker) run(name string, args ...string) {
+	if m.err != nil {
+		return
+	}
+	if _, err := exec.LookPath(name); err != nil {
+		m.err = fmt.Errorf("%s is %w", name, errNoTool)
+		return
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Dir = m.dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off", "GOPROXY=off", "CGO_ENABLED=0",
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.err = fmt.Errorf("%s %v: %w: %s", name, args, err, out)
+	}
+}
+
+// build builds the program as the sources are now.
+func (m *shopMaker) build(args ...string) (b shopBinary) {
+	m.run("go", append(append([]string{"build", "-buildvcs=true", "-o", "out"}, args...), "./cmd/checkout")...)
+	b.data = m.read("out")
+	if m.err != nil {
+		return b
+	}
+	is, err := symbolize.Identify(bytes.NewReader(b.data), int64(len(b.data)))
+	if err != nil {
+		m.err = err
+		return b
+	}
+	b.id = is.ID
+	return b
 }
 
 // shop is theShop for a test.

@@ -126,6 +126,10 @@ func testBuildPageWithTokens(t *testing.T, br *browser) {
 			t.Errorf("the page does not say %q", want)
 		}
 	}
+	b.open(w.url + "/builds")
+	b.wait("the command", buildsReady+` && document.querySelector("#push-command").textContent.includes(" -token-file FILE")`)
+	b.open(w.url + "/builds/" + s.clean.id)
+	b.wait("the build", buildReady)
 	if got := b.text("#binaries"); !strings.Contains(got, "by ann") || strings.Contains(page, "s3cret") {
 		t.Errorf("stored binaries %q, want who uploaded them, and nowhere the token", got)
 	}

@@ -2,7 +2,7 @@
 
 import { get, url } from "./api.js";
 import { builtModule, codeOf, goVersion, moduleText, quoteArg, seen, shortID } from "./buildwords.js";
-import { command, pushCommand } from "./command.js";
+import { command, pushCommand, signed } from "./command.js";
 import { byId, copy, debounce, el, icon, onZone, typing, utc } from "./dom.js";
 import { Loader } from "./loader.js";
 import { failed, fill } from "./notice.js";
@@ -10,9 +10,7 @@ import { selector } from "./selector.js";
 import { iso } from "./times.js";
 import { ago, dateTime, format, plural } from "./units.js";
 
-const head = byId("build");
-const id = head.dataset.id;
-const signed = head.dataset.token !== undefined; // the collector asks for tokens
+const id = byId("build").dataset.id;
 const notice = byId("notice");
 const skew = Number(document.documentElement.dataset.now) - Date.now();
 const now = () => Date.now() + skew;
@@ -232,5 +230,11 @@ document.addEventListener("keydown", (e) => {
   byId("module").focus();
 });
 onZone(() => build && draw());
+// What another server is asked for comes by itself.
+setInterval(() => {
+  if (!build?.fetching || document.visibilityState !== "visible") return;
+  loader.forget();
+  load();
+}, 10e3);
 readURL();
 load();

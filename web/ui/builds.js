@@ -50,17 +50,16 @@ function load() {
   loader.need("all", "all", (signal) => get("/builds", {}, signal), (a) => {
     all = a.values;
     draw();
-  }, (err) => all || failed(notice, err, load));
+  }, (err) => {
+    if (all) byId("counts").textContent = "Not up to date: " + err.message;
+    else failed(notice, err, load);
+  });
   const filters = Object.fromEntries(asked.map((name) => [name, state[name]]));
   if (!asked.some((name) => state[name])) {
     loader.need("passed", "", async () => null, () => showPassed(null), () => {});
     return;
   }
-  loader.need("passed", JSON.stringify(filters), (signal) => get("/builds", filters, signal), (a) => showPassed(a.values), (err) => {
-    if (err.status === 400) showError(err.message);
-    else if (!all) failed(notice, err, load);
-    else showError(err.message);
-  });
+  loader.need("passed", JSON.stringify(filters), (signal) => get("/builds", filters, signal), (a) => showPassed(a.values), (err) => showError(err.message));
 }
 
 function showPassed(builds) {

@@ -8,5 +8,8 @@ export function command(text, what) {
     el("button", { type: "button", "aria-label": `Copy the command to ${what}`, click: () => copy(text, "Command") }, "Copy"));
 }
 
+/** signed says that the collector asks for tokens, so commands need one. */
+export const signed = document.documentElement.dataset.signed !== undefined;
+
 /** pushCommand uploads binaries to this collector. */
-export const pushCommand = () => `inquest push ./bin -to ${location.origin}`;
+export const pushCommand = () => `inquest push ./bin -to ${location.origin}` + (signed ? " -token-file FILE" : "");
