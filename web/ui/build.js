@@ -28,7 +28,11 @@ function load() {
     build = a.values.find((b) => b.id === id) ?? a.values[0] ?? null;
     draw();
     if (build?.services.length) askReleases();
-  }, (err) => failed(notice, err, load));
+  }, (err) => {
+    if (build) return;
+    byId("words").textContent = "";
+    failed(notice, err, load);
+  });
 }
 
 /** askReleases asks what releases the build's data is of: labels may say other than the build. */
@@ -45,6 +49,7 @@ function draw() {
   byId("parts").hidden = !build;
   notice.hidden = Boolean(build);
   if (!build) {
+    byId("words").textContent = "";
     fill(notice, "This build is not known here", ["No data came of it, no agent reported it, and no binary of it is stored. If you have its binary, push it:"],
       [command(pushCommand(), "push binaries"), el("a", { class: "button", href: "/builds" }, "All builds")]);
     return;

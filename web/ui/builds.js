@@ -1,15 +1,15 @@
 // The builds page: which builds run where, and what is stored of them.
 
 import { get } from "./api.js";
-import { buildLink, byCode, codeOf, codes, compareGo, goVersion, names, seen, shares, shortID, sortable, sorted } from "./buildwords.js";
+import { buildLink, byCode, codeOf, codes, goShares, goVersion, names, seen, shares, shortID, sortable, sorted } from "./buildwords.js";
 import { command, pushCommand } from "./command.js";
 import { byId, debounce, el, onZone, typing, utc } from "./dom.js";
 import { Loader } from "./loader.js";
 import { failed, fill, sentence } from "./notice.js";
 import { ago, count, dateTime, percent, plural } from "./units.js";
 
-const every = 30e3; // ms between loads
-const page = 200; // rows drawn before somebody asks for more
+const page = 200; // rows drawn at first
+const further = 1000; // rows drawn each time somebody asks for more
 const texts = ["service", "module", "module_below", "go_below"];
 const asked = ["module", "module_below", "go_below"]; // of the collector; the rest is filtered here
 const checks = ["dirty", "missing"];
@@ -52,7 +52,10 @@ function load() {
     draw();
   }, (err) => {
     if (all) byId("counts").textContent = "Not up to date: " + err.message;
-    else failed(notice, err, load);
+    else {
+      byId("counts").textContent = "";
+      failed(notice, err, load);
+    }
   });
   const filters = Object.fromEntries(asked.map((name) => [name, state[name]]));
   if (!asked.some((name) => state[name])) {
@@ -109,14 +112,14 @@ function draw() {
   const more = byId("more");
   more.hidden = rows.length <= most;
   more.replaceChildren(`${count(most)} of ${count(rows.length)} are listed. `, el("button", { type: "button", click: () => {
-    most = Infinity;
+    most += further;
     draw();
-  } }, "List all"));
+  } }, "List more"));
 }
 
 function showCounts(builds) {
   const services = new Set(builds.flatMap(names)).size;
-  const parts = [filtered() ? `${count(builds.length)} of ${plural(all.length, "build")}` : `${plural(builds.length, "build")} of ${plural(services, "service")}`];
+  const parts = [filtered() ? `${count(builds.length)} of ${plural(all.length, "build")}` : plural(builds.length, "build") + (services ? ` of ${plural(services, "service")}` : "")];
   const missing = builds.filter((b) => b.code === "missing").length;
   if (missing) parts.push(missing === 1 ? "1 binary missing" : `${count(missing)} binaries missing`);
   const conflicts = builds.filter((b) => b.conflict).length;
@@ -145,7 +148,7 @@ function overview(builds) {
   byId("codes-bar").replaceChildren(...stored.map((s) => wide(el("i", { class: "share-part " + codes[s.name]?.kind }), s.count, builds.length)));
   byId("codes-key").replaceChildren(...stored.map((s) => el("li", { title: codes[s.name]?.says }, el("i", { class: "swatch " + codes[s.name]?.kind, "aria-hidden": "true" }),
     `${codes[s.name]?.word ?? s.name} `, el("b", {}, count(s.count)), el("span", { class: "fine" }, percent(s.count, builds.length)))));
-  const gos = shares(builds, goVersion, (a, b) => compareGo(b, a));
+  const gos = goShares(builds);
   const largest = Math.max(...gos.map((g) => g.count));
   byId("gos").replaceChildren(...gos.map((g) => el("li", {}, el("span", { class: g.name ? "mono" : "fine" }, g.name.replace("go", "") || "unknown"),
     el("span", { class: "share-track", "aria-hidden": "true" }, wide(el("i", { class: "share-part" + (g.name ? " plain" : "") }), g.count, largest)), el("b", {}, count(g.count)))));
@@ -193,6 +196,12 @@ function take() {
   draw();
 }
 
+/** again loads everything anew. */
+function again() {
+  loader.forget();
+  load();
+}
+
 function clear() {
   Object.assign(state, empty);
   writeURL();
@@ -227,15 +236,12 @@ addEventListener("popstate", () => {
   draw();
 });
 document.addEventListener("keydown", (e) => {
-  if (e.key !== "/" || typing(e.target)) return;
+  if (!["/", "r"].includes(e.key) || typing(e.target) || e.ctrlKey || e.metaKey || e.altKey) return;
   e.preventDefault();
-  byId("service").focus();
+  if (e.key === "/") byId("service").focus();
+  else again();
 });
 onZone(draw);
-setInterval(() => {
-  if (document.visibilityState !== "visible") return;
-  loader.forget();
-  load();
-}, every);
+byId("refresh").addEventListener("click", again);
 readURL();
 load();

@@ -64,7 +64,8 @@ export function seen(b) {
 export const names = (b) => b.services.map((s) => s.service);
 
 const order = Object.keys(codes);
-const text = (a, b) => a.localeCompare(b, "en", { numeric: true });
+const bytes = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+const text = new Intl.Collator("en", { numeric: true }).compare;
 
 /** compareGo orders versions of Go: pre-releases come before their release. */
 export function compareGo(a, b) {
@@ -79,10 +80,10 @@ export function compareGo(a, b) {
 
 /** columns are what the table can be ordered by: the key of a build, and how two compare. */
 const columns = {
-  build: [(b) => b.id, text],
+  build: [(b) => b.id, bytes],
   service: [(b) => names(b).join(" "), text],
   version: [(b) => b.version ?? "", text],
-  revision: [(b) => b.revision ?? "", text],
+  revision: [(b) => b.revision ?? "", bytes],
   go: [goVersion, compareGo],
   modules: [(b) => b.module_count || NaN, (x, y) => x - y],
   first: [(b) => seen(b).first, (x, y) => x - y],
@@ -102,7 +103,7 @@ export function sorted(builds, sort) {
   const [key, compare] = columns[sort.replace(/^-/, "")];
   const none = (k) => k === "" || Number.isNaN(k);
   return builds.map((b) => ({ b, k: key(b) }))
-    .sort((x, y) => Number(none(x.k)) - Number(none(y.k)) || (none(x.k) ? 0 : sign * compare(x.k, y.k)) || text(x.b.id, y.b.id))
+    .sort((x, y) => Number(none(x.k)) - Number(none(y.k)) || (none(x.k) ? 0 : sign * compare(x.k, y.k)) || bytes(x.b.id, y.b.id))
     .map((x) => x.b);
 }
 
@@ -115,6 +116,19 @@ export function shares(builds, word, compare) {
   const counts = new Map();
   for (const b of builds) counts.set(word(b), (counts.get(word(b)) ?? 0) + 1);
   return [...counts].map(([name, count]) => ({ name, count })).sort((a, b) => compare(a.name, b.name));
+}
+
+const mostGo = 6; // versions shown each by itself
+
+/**
+ * goShares counts builds by version of Go, the newest first; where these are
+ * many, by 1.26 instead of 1.26.3.
+ * @param {Build[]} builds
+ */
+export function goShares(builds) {
+  const newest = (a, b) => compareGo(b, a);
+  const each = shares(builds, goVersion, newest);
+  return each.length <= mostGo ? each : shares(builds, (b) => /^go\d+\.\d+/.exec(goVersion(b))?.[0] ?? goVersion(b), newest);
 }
 
 /** byCode orders codes, the best first. */

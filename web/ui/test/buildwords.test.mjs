@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { byCode, compareGo, goVersion, quoteArg, seen, shares, shortID, sortable, sorted } from "../buildwords.js";
+import { byCode, compareGo, goShares, goVersion, quoteArg, seen, shares, shortID, sortable, sorted } from "../buildwords.js";
 
 const build = (id, more = {}) => ({ id, code: "missing", module_count: 0, services: [], binaries: [], ...more });
 
@@ -29,6 +29,12 @@ test("a build was seen from its first service's data to the last of any", () => 
 test("shares are counts by word", () => {
   const list = [build("a"), build("b", { code: "dwarf" }), build("c")];
   assert.deepEqual(shares(list, (b) => b.code, byCode), [{ name: "dwarf", count: 1 }, { name: "missing", count: 2 }]);
+});
+
+test("many versions of Go are counted by release", () => {
+  const of = (...versions) => goShares(versions.map((v, i) => build(String(i), { go_version: v }))).map((s) => `${s.name} ${s.count}`);
+  assert.deepEqual(of("go1.26.1", "go1.25.9", "go1.26.1", ""), ["go1.26.1 2", "go1.25.9 1", " 1"]);
+  assert.deepEqual(of("go1.26.1", "go1.26.2", "go1.26.3", "go1.25.1", "go1.25.2", "go1.25.3", "devel"), ["go1.26 3", "go1.25 3", "devel 1"]);
 });
 
 test("ids and arguments are written for people and shells", () => {
