@@ -103,6 +103,9 @@ func testBuildPage(t *testing.T, br *browser) {
 		t.Errorf("the link to explore asks for %s, want %s", got, want)
 	}
 
+	b.shot("explore-build")
+	b.click(".chip a")
+	b.wait("the way back to the build", fmt.Sprintf(`location.pathname === "/builds/%s" && %s`, s.clean.id, buildReady))
 	b.open(w.url + "/builds/" + s.twins[0].id)
 	b.wait("the conflict", buildReady+` && document.querySelectorAll("#binaries tbody tr").length === 2 && document.querySelector("#words").textContent.includes("conflict")`)
 	b.shot("build-conflict")
