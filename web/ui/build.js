@@ -177,7 +177,7 @@ function open() {
   byId("open-part").hidden = !program;
   if (!program) return;
   const name = quoteArg((build.path || build.module || "program").split("/").pop());
-  const curl = `curl -f${signed ? ' -H "Authorization: Bearer $TOKEN"' : ""} -o ${name} ${quoteArg(location.origin + file())} && chmod +x ${name}`;
+  const curl = `curl -fsS${signed ? ' -H "Authorization: Bearer $TOKEN"' : ""} -o ${name} ${quoteArg(location.origin + file())} && chmod +x ${name}`;
   const steps = [step("The program that ran, for example beside a core dump:", curl, "download the program")];
   if (program.gnu_build_id) {
     const server = signed ? `${location.protocol}//inquest:$TOKEN@${location.host}` : location.origin;
