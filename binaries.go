@@ -31,6 +31,7 @@ const (
 	BinaryPIE        = "pie"        // a program that is loaded anywhere
 	BinaryLibrary    = "library"    // a shared object
 	BinaryDebug      = "debug"      // a debug companion: sections without the code itself
+	BinarySource     = "source"     // no ELF file, but a zip of the source files; its comment is "inquest source" and the build id
 )
 
 // Profiled is the function as profiles spell it.
@@ -41,7 +42,8 @@ func (f *Frame) Profiled() string {
 	return f.Function
 }
 
-// Binary is one ELF file: what it says of itself, and what it is good for.
+// Binary is one ELF file, or the source of one: what it says of itself, and what
+// it is good for.
 type Binary struct {
 	Build                // its ids, and the embedded build information of a Go program
 	GNUBuildID string    `json:"gnu_build_id,omitempty"` // hex; empty if it has none
@@ -54,6 +56,9 @@ type Binary struct {
 	Symtab     bool      `json:"symtab"`                 // has .symtab
 	Sections   []Section `json:"sections,omitempty"`     // in the order of the file
 }
+
+// Program says whether the binary has the code itself.
+func (b *Binary) Program() bool { return b.Kind != BinaryDebug && b.Kind != BinarySource }
 
 // Section is one section of a Binary.
 type Section struct {

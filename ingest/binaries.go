@@ -70,13 +70,16 @@ type Binaries struct {
 	making map[string]chan struct{} // tables under way by SHA-256, closed when done
 	wants  map[string]want          // what upstreams were asked for, by id
 	leases map[string]lease         // who was asked to upload what, by id
+	// What upstreams said of source files, by host, id and path.
+	sources     map[string]keptSource
+	sourceBytes int
 }
 
 // NewBinaries makes a Binaries. ErrInvalid if an upstream is no URL.
 func NewBinaries(o BinariesOptions) (*Binaries, error) {
 	b := &Binaries{
 		o: o.withDefaults(), client: upstreamClient(), tables: make(chan struct{}, 1), asking: make(chan struct{}, upstreamsAtOnce),
-		making: map[string]chan struct{}{}, wants: map[string]want{}, leases: map[string]lease{},
+		making: map[string]chan struct{}{}, wants: map[string]want{}, leases: map[string]lease{}, sources: map[string]keptSource{},
 	}
 	for _, base := range o.Upstreams {
 		u, err := parseUpstream(base)
@@ -182,12 +185,15 @@ func (b *Binaries) background(do func()) {
 func (b *Binaries) identify(r io.ReaderAt, size int64) (*inquest.Binary, error) {
 	is, err := symbolize.Identify(r, size)
 	if errors.Is(err, inquest.ErrNotFound) {
+		if is, err := identifySource(r, size); is != nil || err != nil {
+			return is, err
+		}
 		return nil, inquest.Errorf(inquest.ErrInvalid, "this is no ELF file: %w", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if is.Kind != inquest.BinaryDebug {
+	if is.Program() {
 		return is, nil
 	}
 	if trust, reason := b.pair(is); trust == inquest.TrustNone && reason != "" {
@@ -201,7 +207,7 @@ func (b *Binaries) identify(r io.ReaderAt, size int64) (*inquest.Binary, error) 
 func (b *Binaries) pair(debug *inquest.Binary) (trust inquest.Trust, reason string) {
 	trust = inquest.TrustNone
 	for _, exe := range b.o.Store.Binaries(debug.ID) {
-		if exe.Kind == inquest.BinaryDebug {
+		if !exe.Program() {
 			continue
 		}
 		whole, err := b.o.Store.Binary(exe.SHA256)
@@ -226,7 +232,7 @@ func (b *Binaries) pair(debug *inquest.Binary) (trust inquest.Trust, reason stri
 // none; then other servers are asked, see Want.
 func (b *Binaries) Executable(id string) (*store.StoredBinary, error) {
 	for _, c := range b.o.Store.Binaries(id) {
-		if c.Kind != inquest.BinaryDebug {
+		if c.Program() {
 			return &c, nil
 		}
 	}
@@ -241,7 +247,7 @@ func (b *Binaries) Debug(id string) (*store.StoredBinary, error) {
 		if !c.DWARF {
 			break // the others have none either
 		}
-		if c.Kind != inquest.BinaryDebug || b.fits(&c) {
+		if c.Program() || b.fits(&c) {
 			return &c, nil
 		}
 	}
@@ -299,7 +305,7 @@ func (b *Binaries) Missing(ids []string) []string {
 }
 
 func (b *Binaries) has(id string) bool {
-	return slices.ContainsFunc(b.o.Store.Binaries(id), func(c store.StoredBinary) bool { return c.Kind != inquest.BinaryDebug })
+	return slices.ContainsFunc(b.o.Store.Binaries(id), func(c store.StoredBinary) bool { return c.Program() })
 }
 
 // lease is that an agent was asked to upload a binary.

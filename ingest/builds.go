@@ -76,7 +76,7 @@ func (b *Binaries) complete(s *BuildState) {
 	for i := range s.Binaries {
 		c := &s.Binaries[i]
 		s.Conflict = s.Conflict || c.Conflict
-		program = program || c.Kind != inquest.BinaryDebug
+		program = program || c.Program()
 		dwarf = dwarf || c.DWARF
 		if s.GoVersion != "" && s.Modules != nil || c.GoVersion == "" {
 			continue

@@ -79,6 +79,8 @@ type Request struct {
 	// what this function costs rather than for all: its exact name, or the begin
 	// of names and a *. Series have its cumulative value, tables both.
 	Function string
+
+	build *string // one more matcher, build=*build, if not nil
 }
 
 // The values of Request.Agg.

@@ -20,33 +20,13 @@ import (
 // "last" and "max" choose profiles as in other answers, "avg" and Rate are
 // refused. ErrNotFound if nothing is selected.
 func (e *Engine) Profile(ctx context.Context, r Request, w io.Writer) error {
-	switch {
-	case r.Rate:
-		return inquest.Errorf(inquest.ErrInvalid, "a pprof file holds amounts: leave rate out")
-	case r.Agg == AggAvg:
-		return inquest.Errorf(inquest.ErrInvalid, "a pprof file holds sums of profiles: use agg=sum, last or max")
+	if err := sumsOnly(r); err != nil {
+		return err
 	}
 	var body []byte
 	err := e.readType(ctx, r, need{}, func(s *selection) error {
-		if s.agg == AggAvg {
-			s.agg = AggSum
-		}
-		s.holds()
-		s.choose()
-		if len(s.units) == 0 {
-			return inquest.Errorf(inquest.ErrNotFound, "no %s profile from %s until %s matches %s", r.Type,
-				s.window.From.Format(time.RFC3339), s.window.Until.Format(time.RFC3339), cmp.Or(r.Query, "{}"))
-		}
-		m := newMerging(s)
-		if err := s.eachPart(ctx, m.part); err != nil {
-			return err
-		}
-		// What is written takes no more than what it is made of.
-		if err := s.mem.keep(m.Bytes()); err != nil {
-			return err
-		}
-		p := m.Profile()
-		if err := e.symbolize(ctx, p); err != nil {
+		p, err := e.merged(ctx, s, r)
+		if err != nil {
 			return err
 		}
 		setDefaultType(p, s.typ)

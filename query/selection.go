@@ -89,7 +89,7 @@ func (e *Engine) read(ctx context.Context, r Request, n need, f func(s *selectio
 		var err error
 		known := -1 // damaged blocks when it was last tried
 		for {
-			s := &selection{e: e, mem: mem, window: w, sel: sel.withRelease(r.Release), names: releases{store: e.store}}
+			s := &selection{e: e, mem: mem, window: w, sel: sel.with(&r), names: releases{store: e.store}}
 			next := s.try(ctx, r, n, f, known)
 			if errors.Is(next, store.ErrFleetAddresses) {
 				n.tables = false

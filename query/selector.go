@@ -52,12 +52,16 @@ func parseSelector(query string) (selector, error) {
 	return ms, nil
 }
 
-// withRelease is s and a matcher on the release, if one is given.
-func (s selector) withRelease(release string) selector {
-	if release == "" {
-		return s
+// with is s and matchers on release and build, as far as a request has them.
+func (s selector) with(r *Request) selector {
+	s = slices.Clip(s)
+	if r.Release != "" {
+		s = append(s, &labels.Matcher{Type: labels.MatchEqual, Name: inquest.LabelRelease, Value: r.Release})
 	}
-	return append(slices.Clip(s), &labels.Matcher{Type: labels.MatchEqual, Name: inquest.LabelRelease, Value: release})
+	if r.build != nil {
+		s = append(s, &labels.Matcher{Type: labels.MatchEqual, Name: inquest.LabelBuild, Value: *r.build})
+	}
+	return s
 }
 
 // services are those that the matchers on the service let through.

@@ -160,7 +160,7 @@ func TestLateSymbols(t *testing.T) {
 	check("rollups, again")
 	n := symbols.asked.Load()
 	check("rollups, cached")
-	if again := symbols.asked.Load() - n; again > 3 { // for two merged pprof and the table of the fleet, which are not cached
+	if again := symbols.asked.Load() - n; again > 4 { // for merged pprof and lines, and the table of the fleet, which are not cached
 		t.Errorf("symbols were asked %d times more for what was answered before", again)
 	}
 }
@@ -172,6 +172,31 @@ type symbolAnswers struct {
 	top, fleet          []query.TopRow
 	series              float64
 	lines               map[string]int64 // of merged pprof: self by function, file and line
+	costs               []query.LineCost // of the function that costs most
+}
+
+// costsOf is what the function of a row costs by line, which adds up to the
+// row; so does what it costs by instruction, unless some of it was inlined.
+func costsOf(t *testing.T, e *query.Engine, r query.Request, row query.TopRow) []query.LineCost {
+	t.Helper()
+	l, err := e.Lines(context.Background(), r, row.Name, "")
+	if _, address := inquest.ParseAddress(row.Name); address {
+		return nil // no symbol, no lines
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, code := 0.0, 0.0
+	for _, c := range l.Lines {
+		self += c.Self
+	}
+	for _, c := range l.Code {
+		code += c.Self
+	}
+	if self != row.Self || code > row.Cum || code == 0 {
+		t.Errorf("%s: lines add up to %v, instructions to %v, want %v, and no more than %v", row.Name, self, code, row.Self, row.Cum)
+	}
+	return l.Lines
 }
 
 func answersOf(t *testing.T, e *query.Engine, service string) *symbolAnswers {
@@ -210,6 +235,7 @@ func answersOf(t *testing.T, e *query.Engine, service string) *symbolAnswers {
 		a.series = s.Series[0].Points[0][1]
 	}
 	r.Function = ""
+	a.costs = costsOf(t, e, r, a.top[0])
 	var b bytes.Buffer
 	if err := e.Profile(ctx, r, &b); err != nil {
 		t.Fatal(err)

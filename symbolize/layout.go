@@ -21,10 +21,10 @@ const (
 
 // The parts. Numbers are never given to something else.
 const (
-	partSegments = 1 // what is loaded where: see segments.go
-	partGo       = 2 // text start, end, number of functions, size of names: four numbers of 8 bytes
-	partIndex    = 3 // entry of each function and the end of the last, offset of each record and the end, offset of each name; 4 bytes each
-	partRecords  = 4 // what is known of each function: see record.go
-	partStrings  = 5 // names, then files, each ended by a zero byte
+	partSegments = 1  // what is loaded where: see segments.go
+	partGo       = 2  // text start, end, number of functions, size of names: four numbers of 8 bytes
+	partIndex    = 3  // entry of each function and the end of the last, offset of each record and the end, offset of each name; 4 bytes each
+	partRecords  = 4  // what is known of each function: see record.go
+	partStrings  = 5  // names, then files, each ended by a zero byte
 	partNative   = 16 // functions that are not Go's: see nativelayout.go
 )

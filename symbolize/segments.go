@@ -63,3 +63,13 @@ func (ss segments) address(off uint64) (uint64, bool) {
 	}
 	return 0, false
 }
+
+// offset is where an address as linked is in the file.
+func (ss segments) offset(addr uint64) (uint64, bool) {
+	for _, s := range ss {
+		if addr >= s.addr && addr-s.addr < s.filesz {
+			return s.off + (addr - s.addr), true
+		}
+	}
+	return 0, false
+}

@@ -267,3 +267,9 @@ func (t *Table) Functions(name string) []Range {
 func (t *Table) Address(fileOffset uint64) (addr uint64, ok bool) {
 	return t.segments.address(fileOffset)
 }
+
+// Offset is where an address, as linked, is in the file: the way back from
+// Address. ok is false if it is not loaded from there.
+func (t *Table) Offset(addr uint64) (fileOffset uint64, ok bool) {
+	return t.segments.offset(addr)
+}

@@ -236,7 +236,7 @@ func TestBuildUploadRefused(t *testing.T) {
 	}
 	wantError(t, w.put(p.id, p.whole, sha, "Content-Range: bytes 0-4/9"), 400, "invalid", "Content-Length says")
 	wantError(t, w.put(p.id, p.whole[:5], sha, "Content-Range: bytes 5-9/"+fmt.Sprint(len(p.whole))), 409, "conflict", "0 bytes")
-	wantError(t, w.get("/buildid/"+p.id+"/source/main.go"), 404, "not_found", "keeps no sources")
+	wantError(t, w.get("/buildid/"+p.id+"/source/main.go"), 404, "not_found", "is not here")
 	if n := w.store.BinaryStats().Files; n != 0 {
 		t.Errorf("%d files are stored", n)
 	}

@@ -94,7 +94,3 @@ func (s *Server) findSection(c echo.Context, id, name string) (*store.StoredBina
 	return nil, nil, inquest.Errorf(inquest.ErrNotFound, "no section %.60q of build %.200q is stored", name, id)
 }
 
-// debuginfodSource tells that there are no sources here.
-func (s *Server) debuginfodSource(echo.Context) error {
-	return inquest.Errorf(inquest.ErrNotFound, "the collector keeps no sources: take them from version control, of the revision that GET /api/v1/builds tells")
-}

@@ -26,6 +26,7 @@ func (s *Server) apiRoutes() []route {
 		{get, "/api/v1/diff", ScopeRead, s.getDiff},
 		{get, "/api/v1/top", ScopeRead, s.getTop},
 		{get, "/api/v1/functions", ScopeRead, s.getFunctions},
+		{get, "/api/v1/source", ScopeRead, s.getSource},
 		{get, "/api/v1/series", ScopeRead, s.getSeries},
 		{get, "/api/v1/labels", ScopeRead, s.getLabels},
 		{get, "/api/v1/labels/:name/values", ScopeRead, s.getLabelValues},

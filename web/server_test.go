@@ -88,7 +88,7 @@ func newWorldWith(t testing.TB, so store.Options, bo ingest.BinariesOptions, o w
 	w.fleet = ingest.NewFleet(ingest.FleetOptions{Builds: w.store.PutBuilds, Missing: w.binaries.Lease})
 	o.Store, o.Fleet = w.store, w.fleet
 	o.Ingest = ingest.New(ingest.Options{Store: w.store})
-	o.Query = query.New(query.Options{Store: w.store})
+	o.Query = query.New(query.Options{Store: w.store, Symbols: w.binaries})
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
 	if w.server, err = web.New(o); err != nil {
 		t.Fatal(err)
