@@ -266,6 +266,26 @@ func (b *Binaries) fits(c *store.StoredBinary) bool {
 	return trust != inquest.TrustNone || reason == ""
 }
 
+// Trust says how far a stored binary stands for the programs of its build that
+// are stored, and for people why. A program stands for itself, unless another
+// one of the same id has other code. ErrNotFound if it is not stored.
+func (b *Binaries) Trust(c *store.StoredBinary) (trust inquest.Trust, reason string, err error) {
+	if c.Kind != inquest.BinaryDebug {
+		if c.Conflict {
+			return inquest.TrustNone, "another binary of the same id has other code, so which of them ran is not known", nil
+		}
+		return inquest.TrustExact, "it has the id of the build", nil
+	}
+	whole, err := b.o.Store.Binary(c.SHA256)
+	if err != nil {
+		return inquest.TrustNone, "", err
+	}
+	if trust, reason = b.pair(&whole.Binary); reason == "" {
+		reason = "there is no program to compare it with"
+	}
+	return trust, reason, nil
+}
+
 // Open opens a stored binary for reading ranges.
 func (b *Binaries) Open(sha string) (*store.BinaryFile, error) { return b.o.Store.OpenBinary(sha) }
 

@@ -289,15 +289,14 @@ func (s *Server) getBuilds(c echo.Context) error {
 		return err
 	}
 	builds = slices.DeleteFunc(builds, func(b ingest.BuildState) bool { return !keep(&b) })
+	rows := make([]buildRow, len(builds))
 	for i := range builds {
 		if id != "" && builds[i].Code == ingest.CodeMissing {
 			s.o.Binaries.Want(id)
 		}
-		if !detail {
-			builds[i].Modules, builds[i].Settings = nil, nil
-		}
+		rows[i] = s.buildRow(&builds[i], detail)
 	}
-	return list(c, builds)
+	return list(c, rows)
 }
 
 // buildFilter is what the parameters want of a build.

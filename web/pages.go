@@ -123,7 +123,7 @@ type navItem struct {
 }
 
 // nav lists the pages people go to.
-var nav = []navItem{{Path: "/explore", Title: "Explore"}, {Path: "/targets", Title: "Targets"}}
+var nav = []navItem{{Path: "/explore", Title: "Explore"}, {Path: "/targets", Title: "Targets"}, {Path: "/builds", Title: "Builds"}}
 
 // pageRoutes are the routes of the pages and their assets.
 func (s *Server) pageRoutes() []route {
@@ -132,6 +132,8 @@ func (s *Server) pageRoutes() []route {
 		{get, "/", ScopeRead, func(c echo.Context) error { return c.Redirect(http.StatusSeeOther, "/explore") }},
 		{get, "/explore", ScopeRead, s.explorePage},
 		{get, "/targets", ScopeRead, s.targetsPage},
+		{get, "/builds", ScopeRead, s.buildsPage},
+		{get, "/builds/:id", ScopeRead, s.buildPage},
 		{get, "/login", ScopeNone, s.askTokenPage},
 		{get, "/assets/:version/:file", ScopeNone, s.asset},
 		{get, "/favicon.ico", ScopeNone, s.favicon},
@@ -149,7 +151,7 @@ func (s *Server) renderPage(c echo.Context, status int, name, title string, data
 		p.User = who.name
 	}
 	for _, n := range nav {
-		n.Current = n.Path == c.Request().URL.Path
+		n.Current = n.Path == c.Request().URL.Path || strings.HasPrefix(c.Request().URL.Path, n.Path+"/")
 		p.Nav = append(p.Nav, n)
 	}
 	var b bytes.Buffer

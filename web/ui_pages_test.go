@@ -19,6 +19,11 @@ func TestPages(t *testing.T) {
 		{"ErrorPages", testErrorPages},
 		{"LoginPage", testLoginPage},
 		{"TargetsPage", testTargetsPage},
+		{"BuildsPage", testBuildsPage},
+		{"BuildPage", testBuildPage},
+		{"BuildPageWithTokens", testBuildPageWithTokens},
+		{"BuildsThemesAndWidths", testBuildsThemesAndWidths},
+		{"BuildsEmpty", testBuildsEmpty},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, br) })
 	}

@@ -19,7 +19,7 @@ func report(now time.Time) *inquest.AgentReport {
 	return &inquest.AgentReport{
 		ID: "node-1/a", Host: "node-1", Version: "v0.1.0", Protocol: inquest.ProtocolVersion, Started: now.Add(-time.Hour), Clock: now,
 		Targets: []inquest.Target{
-			{ID: "1", Service: "api", Instance: "10.0.0.1:6060", Source: "host", State: inquest.TargetUp, Scrapes: []inquest.Scrape{scrape(inquest.KindCPU, ""), scrape(inquest.KindHeap, "")}},
+			{ID: "1", Service: "api", Instance: "10.0.0.1:6060", Source: "host", Build: "feedfacefeedfacefeedface", State: inquest.TargetUp, Scrapes: []inquest.Scrape{scrape(inquest.KindCPU, ""), scrape(inquest.KindHeap, "")}},
 			{ID: "2", Service: "billing", Instance: "10.0.0.1:6061", Source: "static", State: inquest.TargetDown, Scrapes: []inquest.Scrape{scrape(inquest.KindCPU, "answers HTML, not a profile")}},
 			{ID: "3", Service: "sshd", Source: "host", State: inquest.TargetSkipped, Reason: "no listening port answers /debug/pprof/"},
 		},
@@ -40,6 +40,9 @@ func testTargetsPage(t *testing.T, br *browser) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q", want)
 		}
+	}
+	if got := eval[string](b, `document.querySelector('a[href^="/builds/"]').getAttribute("href") + " " + document.querySelector('a[href^="/builds/"]').textContent`); got != "/builds/feedfacefeedfacefeedface feedfacefeed" {
+		t.Errorf("the link to the build is %q", got)
 	}
 	b.shot("targets")
 

@@ -1,6 +1,7 @@
 // Label filters: chips for the matchers of a selector, a form to add one, and
 // the selector as text.
 
+import { buildLink, shortID } from "./buildwords.js";
 import { Combobox, narrowed } from "./combobox.js";
 import { byId, debounce, el, icon } from "./dom.js";
 import { closeFloating, popover } from "./floating.js";
@@ -64,9 +65,11 @@ export class Filters {
   }
 
   chip(ms, m, i) {
+    const build = m.name === "build" && m.op === "=";
     return el("span", { class: "chip" },
       el("button", { type: "button", title: "Change this filter", "aria-haspopup": "dialog", "aria-expanded": "false", click: (e) => this.form(e.currentTarget, ms, i) },
-        el("span", {}, m.name, el("span", { class: "op" }, " " + m.op + " "), el("span", { class: "chip-value" }, m.value || '""'))),
+        el("span", {}, m.name, el("span", { class: "op" }, " " + m.op + " "), el("span", { class: "chip-value", title: build ? m.value : null }, (build ? shortID(m.value) : m.value) || '""'))),
+      build ? el("a", { href: buildLink(m.value), title: "See this build", "aria-label": `See the build ${m.value}` }, icon("link")) : null,
       el("button", { type: "button", "aria-label": `Remove the filter ${m.name} ${m.op} ${m.value}`, click: () => this.o.change(selector(ms.filter((_, j) => j !== i))) }, icon("x")));
   }
 

@@ -2,6 +2,7 @@
 // and "profile now".
 
 import { get, post } from "./api.js";
+import { buildLink, shortID } from "./buildwords.js";
 import { byId, debounce, el, icon, onZone, typing, utc } from "./dom.js";
 import { Loader } from "./loader.js";
 import { failed, fill, sentence } from "./notice.js";
@@ -148,7 +149,7 @@ function row(a, t) {
     el("td", { "data-th": "State" }, stateOf(a, t)),
     el("td", { "data-th": "Service", class: "strong" }, t.state === "skipped" || !t.service ? t.service || "–" : el("a", { href: link, "data-key": key + "/link" }, t.service)),
     el("td", { "data-th": "Instance", class: "mono", title: t.url || "" }, t.instance || "–"),
-    el("td", { "data-th": "Release", class: "mono", title: t.build ? "build " + t.build : "" }, t.release || (t.build ? t.build.slice(0, 12) : "–")),
+    el("td", { "data-th": "Release", class: "mono", title: t.build ? "build " + t.build : "" }, t.build ? el("a", { href: buildLink(t.build), "data-key": key + "/build" }, t.release || shortID(t.build)) : t.release || "–"),
     el("td", { "data-th": "Found" }, sources[t.source] ?? t.source),
     el("td", { "data-th": "Last scrapes", class: "scrapes" }, t.reason ? el("p", { class: t.state === "down" ? "reason bad" : "reason" }, t.reason) : null, ...scrapes(t), !t.reason && !t.scrapes?.length ? el("span", { class: "fine" }, "none yet") : null),
     el("td", { class: "acts" }, el("button", {
