@@ -15,6 +15,17 @@ func (m *Module) Built() *Module {
 	return m
 }
 
+// Vulnerability is a known one of one module of a build.
+type Vulnerability struct {
+	ID      string   `json:"id"` // "GO-2024-2687"
+	Aliases []string `json:"aliases,omitempty"`
+	Summary string   `json:"summary,omitempty"`
+	URL     string   `json:"url,omitempty"`
+	Module  string   `json:"module"`          // a path, or "stdlib" or "toolchain" for Go itself
+	Version string   `json:"version"`         // in the build: "v0.20.0"; of Go itself "1.22.1"
+	Fixed   string   `json:"fixed,omitempty"` // first version after it that is not affected, "" if there is none
+}
+
 // Frame is one function of a symbolized address. An address where functions
 // are inlined has several, innermost first.
 type Frame struct {

@@ -133,12 +133,12 @@ func (x *seen) each(f func(seenKey, *seenTimes)) {
 }
 
 // noteSeen notes the builds of a profile: that of its label, and those of
-// mappings whose addresses have no names.
+// mapped files in which it has addresses without names.
 func (s *Store) noteSeen(m *inquest.ProfileMeta, p *profile.Profile) {
 	service, start := m.Service(), m.Start.UnixNano()
 	s.seen.note(m.Labels.Get(inquest.LabelBuild), service, start, start)
 	for i := range p.Mappings {
-		if mp := &p.Mappings[i]; mp.BuildID != 0 && !mp.HasFunctions {
+		if mp := &p.Mappings[i]; mp.BuildID != 0 && !mp.HasFunctions && unnamed(p, int32(i)) {
 			s.seen.note(p.String(mp.BuildID), service, start, start)
 		}
 	}
@@ -371,4 +371,15 @@ func (s *Store) SeenBuilds() map[string][]SeenBuild {
 		slices.SortFunc(list, func(a, b SeenBuild) int { return cmp.Compare(a.Service, b.Service) })
 	}
 	return out
+}
+
+// unnamed says whether a profile has addresses without names in a mapping that
+// is of a file: those of the kernel, as [vdso], are of none.
+func unnamed(p *profile.Profile, mapping int32) bool {
+	if name := p.Strings[p.Mappings[mapping].File]; len(name) > 0 && name[0] == '[' {
+		return false
+	}
+	return slices.ContainsFunc(p.Locations, func(l profile.Location) bool {
+		return l.Mapping == mapping && l.LineStart == l.LineEnd
+	})
 }

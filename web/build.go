@@ -28,8 +28,12 @@ func (s *Server) buildPage(c echo.Context) error {
 // buildRow is a build as the API shows it.
 type buildRow struct {
 	ingest.BuildState
-	ModuleCount int         `json:"module_count"`
-	Binaries    []candidate `json:"binaries"` // in the place of the state's
+	ModuleCount int `json:"module_count"`
+	// Vulnerabilities are known ones of its modules: listed with detail, and
+	// counted; not where no database is configured.
+	Vulnerabilities    []inquest.Vulnerability `json:"vulnerabilities,omitempty"`
+	VulnerabilityCount *int                    `json:"vulnerability_count,omitempty"`
+	Binaries           []candidate             `json:"binaries"` // in the place of the state's
 }
 
 // candidate is a stored binary of a build.
@@ -42,6 +46,15 @@ type candidate struct {
 // buildRow makes a row, without what only detail has.
 func (s *Server) buildRow(b *ingest.BuildState, detail bool) buildRow {
 	row := buildRow{BuildState: *b, ModuleCount: len(b.Modules), Binaries: make([]candidate, len(b.Binaries))}
+	if s.o.Vulnerabilities != nil && b.GoVersion != "" {
+		if all := s.o.Vulnerabilities(&b.Build); all != nil {
+			n := len(all)
+			row.VulnerabilityCount = &n
+			if detail {
+				row.Vulnerabilities = all
+			}
+		}
+	}
 	if !detail {
 		row.Modules, row.Settings = nil, nil
 	}

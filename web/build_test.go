@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	pprof "github.com/google/pprof/profile"
 
+	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/symbolize"
 	"github.com/goinquest/inquest/web"
 )
@@ -210,5 +212,45 @@ func TestBuildDetail(t *testing.T) {
 		if c.Trust != "none" || !strings.Contains(c.Why, "other code") {
 			t.Errorf("a binary whose id another one has is trusted %q (%q)", c.Trust, c.Why)
 		}
+	}
+}
+
+// TestBuildVulnerabilities: builds say how many vulnerabilities their modules
+// have, one in detail which, and none says so where no database is.
+func TestBuildVulnerabilities(t *testing.T) {
+	known := []inquest.Vulnerability{{ID: "GO-2024-2687", Module: "golang.org/x/net", Version: "v0.20.0", Fixed: "v0.23.0"}}
+	s := shop(t)
+	w, _ := newShopWorld(t, web.Options{Vulnerabilities: func(b *inquest.Build) []inquest.Vulnerability {
+		if b.ID == s.clean.id {
+			return known
+		}
+		return []inquest.Vulnerability{}
+	}})
+	type answer struct {
+		Values []struct {
+			ID                 string
+			Vulnerabilities    []inquest.Vulnerability
+			VulnerabilityCount *int `json:"vulnerability_count"`
+		}
+	}
+	var all, some, one answer
+	w.getJSON("/api/v1/builds", &all)
+	w.getJSON("/api/v1/builds?vulnerable=true", &some)
+	w.getJSON("/api/v1/builds?detail=true&id="+s.clean.id, &one)
+	if len(all.Values) < 4 || len(some.Values) != 1 || some.Values[0].ID != s.clean.id || some.Values[0].Vulnerabilities != nil {
+		t.Errorf("%d builds, vulnerable: %+v", len(all.Values), some.Values)
+	}
+	if diff := cmp.Diff(known, one.Values[0].Vulnerabilities); diff != "" || *one.Values[0].VulnerabilityCount != 1 {
+		t.Error(diff)
+	}
+	for _, b := range all.Values {
+		if unknown := b.ID == "feedfacefeedfacefeedface"; unknown != (b.VulnerabilityCount == nil) {
+			t.Errorf("build %s: %v", b.ID, b.VulnerabilityCount)
+		}
+	}
+	plain, _ := newShopWorld(t, web.Options{})
+	plain.getJSON("/api/v1/builds", &all)
+	if all.Values[0].VulnerabilityCount != nil {
+		t.Error("vulnerabilities are counted without a database")
 	}
 }

@@ -278,8 +278,8 @@ func (s *Server) missingBuilds(c echo.Context) error {
 
 // getBuilds lists builds.
 func (s *Server) getBuilds(c echo.Context) error {
-	p := s.params(c, "id", "goid", "service", "module", "module_below", "go_below", "dirty", "code", "detail")
-	keep, detail := p.buildFilter(), p.boolean("detail")
+	p := s.params(c, "id", "goid", "service", "module", "module_below", "go_below", "dirty", "code", "vulnerable", "detail")
+	keep, detail, vulnerable := p.buildFilter(), p.boolean("detail"), p.boolean("vulnerable")
 	id := p.text("id")
 	if err := p.err(); err != nil {
 		return err
@@ -289,12 +289,15 @@ func (s *Server) getBuilds(c echo.Context) error {
 		return err
 	}
 	builds = slices.DeleteFunc(builds, func(b ingest.BuildState) bool { return !keep(&b) })
-	rows := make([]buildRow, len(builds))
+	rows := make([]buildRow, 0, len(builds))
 	for i := range builds {
 		if id != "" && builds[i].Code == ingest.CodeMissing {
 			s.o.Binaries.Want(id)
 		}
-		rows[i] = s.buildRow(&builds[i], detail)
+		row := s.buildRow(&builds[i], detail)
+		if n := row.VulnerabilityCount; !vulnerable || n != nil && *n > 0 {
+			rows = append(rows, row)
+		}
 	}
 	return list(c, rows)
 }

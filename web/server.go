@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/ingest"
 	"github.com/goinquest/inquest/query"
 	"github.com/goinquest/inquest/store"
@@ -28,6 +29,9 @@ type Options struct {
 	Query  *query.Engine
 	// Binaries keeps what was built.
 	Binaries *ingest.Binaries
+	// Vulnerabilities, if not nil, lists the known ones of a build's modules: nil
+	// if it knows none at all.
+	Vulnerabilities func(*inquest.Build) []inquest.Vulnerability
 
 	Logger   *slog.Logger
 	Now      func() time.Time

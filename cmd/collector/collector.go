@@ -32,6 +32,7 @@ type collector struct {
 
 	listener net.Listener
 	store    *store.Store
+	vulns    vulns
 	web      *web.Server
 	agent    *agent.Agent
 
@@ -179,24 +180,28 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 	if err := b.register(registry, c.store, engine); err != nil {
 		return err
 	}
+	if err := c.vulns.read(c.o.Vulns); err != nil {
+		return usage(fmt.Errorf("flag -vulns: %w", err))
+	}
 	info := buildinfo.Read()
 	w, err := web.New(web.Options{
-		Store:        c.store,
-		Ingest:       in,
-		Fleet:        ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds, Missing: binaries.Lease}),
-		Binaries:     binaries,
-		Query:        engine,
-		Logger:       c.log,
-		Registry:     registry,
-		Version:      info.Version,
-		Revision:     info.Revision,
-		Listen:       c.o.Listen,
-		Hosts:        c.o.Hosts,
-		Tokens:       c.o.webTokens(),
-		TLSCertFile:  c.o.TLSCert,
-		TLSKeyFile:   c.o.TLSKey,
-		MaxBodyBytes: b.bodyBytes,
-		QueryTimeout: c.o.QueryTimeout,
+		Store:           c.store,
+		Ingest:          in,
+		Fleet:           ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds, Missing: binaries.Lease}),
+		Binaries:        binaries,
+		Vulnerabilities: c.vulns.of,
+		Query:           engine,
+		Logger:          c.log,
+		Registry:        registry,
+		Version:         info.Version,
+		Revision:        info.Revision,
+		Listen:          c.o.Listen,
+		Hosts:           c.o.Hosts,
+		Tokens:          c.o.webTokens(),
+		TLSCertFile:     c.o.TLSCert,
+		TLSKeyFile:      c.o.TLSKey,
+		MaxBodyBytes:    b.bodyBytes,
+		QueryTimeout:    c.o.QueryTimeout,
 
 		BodyMemoryBytes: b.bodies,
 		MaxConnections:  b.connections,

@@ -30,6 +30,7 @@ type options struct {
 
 	MaxBinary    int64
 	Debuginfod   debuginfod
+	Vulns        string
 	RollupLabels []string
 	Memory       int64 // 0: by what there is
 	budget       *budget
@@ -78,6 +79,7 @@ func define(o *options) *settings.Set {
 	s.List(&o.RollupLabels, "rollup-labels", "further `LABELS` of profiles by which old data can still be asked for, beside service, build and release; each value makes rollups larger")
 	s.Duration(&o.Epoch, "epoch", 30*time.Minute, time.Second, "`DURATION` after which what is in memory becomes a block on disk")
 	s.Size(&o.Memory, "memory", 0, leastMemory, "`BYTES` of memory the process may take, whatever is asked of it").Default = "80 % of its control group's, or half of the machine's if that is less"
+	s.String(&o.Vulns, "vulns", "", "`FILE` with known vulnerabilities in the OSV format, or a zip archive or directory of such files, as vuln.go.dev publishes them: builds are shown with those of their modules").Path = true
 	s.Group("Watching itself")
 	s.Bool(&o.SelfProfile, "self-profile", true, "take profiles of the collector itself, as service inquest-collector")
 	o.Log.Define(s)

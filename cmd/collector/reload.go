@@ -12,7 +12,7 @@ import (
 )
 
 // reloadable are the settings that take effect without a restart.
-var reloadable = []string{"config", "log-level", "self-profile", "retention"}
+var reloadable = []string{"config", "log-level", "self-profile", "retention", "vulns"}
 
 // reload reads the configuration again and puts to use what can be changed
 // while running. When the new one is wrong, the old one stays.
@@ -34,6 +34,9 @@ func (c *collector) reload(level *slog.LevelVar) {
 	}
 	if err := c.store.SetRetention(next.retention()); err != nil {
 		c.log.Error("retention not reloaded, the old one stays", inquest.LogErr, err)
+	}
+	if err := c.vulns.read(next.Vulns); err != nil {
+		c.log.Error("vulnerabilities not reloaded, the old ones stay", inquest.LogErr, err)
 	}
 	level.Set(next.Log.SlogLevel())
 	if err := c.web.Reload(); err != nil {

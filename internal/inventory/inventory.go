@@ -29,7 +29,7 @@ type Build struct {
 	} `json:"services"`
 	Binaries []Binary `json:"binaries"`
 
-	Findings []vulndb.Finding `json:"vulnerabilities,omitempty"` // with Query.Vulnerabilities
+	Findings []inquest.Vulnerability `json:"vulnerabilities,omitempty"` // with Query.Vulnerabilities
 }
 
 // Binary is a stored file of a build.

@@ -26,17 +26,6 @@ const (
 	Toolchain = "toolchain" // has built it
 )
 
-// Finding is one vulnerability of one module of a build.
-type Finding struct {
-	ID      string   `json:"id"` // "GO-2024-2687"
-	Aliases []string `json:"aliases,omitempty"`
-	Summary string   `json:"summary,omitempty"`
-	URL     string   `json:"url,omitempty"`
-	Module  string   `json:"module"`          // Stdlib, Toolchain, or a path
-	Version string   `json:"version"`         // in the build: "v0.20.0"; of Go itself "1.22.1"
-	Fixed   string   `json:"fixed,omitempty"` // first version after it that is not affected, "" if there is none
-}
-
 // entry is one vulnerability, as far as it counts here.
 type entry struct {
 	ID        string     `json:"id"`
@@ -121,8 +110,8 @@ func (d *Database) add(data []byte) error {
 // Affecting lists what affects a build, by module and id. Of a module that was
 // replaced what was built instead counts; one of which the version is not known
 // is left out.
-func (d *Database) Affecting(b *inquest.Build) []Finding {
-	out := []Finding{}
+func (d *Database) Affecting(b *inquest.Build) []inquest.Vulnerability {
+	out := []inquest.Vulnerability{}
 	look := func(module, shown, version string) {
 		if version == "" {
 			return
@@ -133,7 +122,7 @@ func (d *Database) Affecting(b *inquest.Build) []Finding {
 				continue
 			}
 			if hit, fixed := a.at(version); hit {
-				out = append(out, Finding{
+				out = append(out, inquest.Vulnerability{
 					ID: a.entry.ID, Aliases: a.entry.Aliases, Summary: a.entry.Summary, URL: a.entry.Database.URL,
 					Module: module, Version: shown, Fixed: spell(fixed, shown),
 				})
@@ -148,11 +137,11 @@ func (d *Database) Affecting(b *inquest.Build) []Finding {
 	v := goSemver(b.GoVersion)
 	look(Stdlib, strings.TrimPrefix(v, "v"), v)
 	look(Toolchain, strings.TrimPrefix(v, "v"), v)
-	slices.SortStableFunc(out, func(x, y Finding) int {
+	slices.SortStableFunc(out, func(x, y inquest.Vulnerability) int {
 		return cmp.Or(cmp.Compare(x.Module, y.Module), cmp.Compare(x.ID, y.ID))
 	})
 	// An entry may name a module more than once.
-	return slices.CompactFunc(out, func(x, y Finding) bool { return x.Module == y.Module && x.ID == y.ID })
+	return slices.CompactFunc(out, func(x, y inquest.Vulnerability) bool { return x.Module == y.Module && x.ID == y.ID })
 }
 
 // canonical is a version as package semver compares it, "" if it is none.

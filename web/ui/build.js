@@ -60,6 +60,7 @@ function draw() {
   services();
   binaries();
   open();
+  vulnerabilities();
   settings();
   modules();
 }
@@ -193,6 +194,19 @@ function open() {
 }
 
 const step = (text, line, what) => el("div", { class: "step" }, el("p", {}, text), command(line, what));
+
+/** vulnerabilities are those of the modules; whether the program calls what is vulnerable is not known. */
+function vulnerabilities() {
+  const all = build.vulnerabilities ?? [];
+  byId("vulnerabilities-part").hidden = build.vulnerability_count === undefined;
+  byId("vulnerabilities-count").textContent = all.length ? "of its modules; whether it calls what is vulnerable is another question" : "";
+  byId("vulnerabilities").replaceChildren(all.length
+    ? table("vulnerabilities cards", "Known vulnerabilities", ["Id", "Module", "In this build", "Fixed in", "Summary"], all.map((v) => [
+      v.url?.startsWith("https://") ? el("a", { href: v.url, rel: "noreferrer" }, v.id) : v.id,
+      v.module, v.version, v.fixed || el("span", { class: "fine" }, "not yet"), [v.summary ?? "", v.aliases?.length ? el("div", { class: "fine" }, v.aliases.join(", ")) : null],
+    ]), ["mono", "mono", "mono", "mono"])
+    : el("p", { class: "fine pad" }, "None is known of its modules."));
+}
 
 function settings() {
   const all = Object.entries(build.settings ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));

@@ -12,9 +12,9 @@ const page = 200; // rows drawn at first
 const further = 1000; // rows drawn each time somebody asks for more
 const texts = ["service", "module", "module_below", "go_below"];
 const asked = ["module", "module_below", "go_below"]; // of the collector; the rest is filtered here
-const checks = ["dirty", "missing"];
+const checks = ["dirty", "missing", "vulnerable"];
 const newest = "-last";
-const empty = { service: "", module: "", module_below: "", go_below: "", dirty: false, missing: false };
+const empty = { service: "", module: "", module_below: "", go_below: "", dirty: false, missing: false, vulnerable: false };
 const state = { ...empty, sort: newest };
 const notice = byId("notice");
 const list = byId("list");
@@ -87,7 +87,7 @@ const filtered = () => Object.keys(empty).some((name) => state[name]);
 function shown() {
   const want = state.service.toLowerCase();
   return (passed ?? all).filter((b) => (!want || names(b).some((n) => n.toLowerCase().includes(want))) &&
-    (!state.dirty || b.modified) && (!state.missing || b.code === "missing"));
+    (!state.dirty || b.modified) && (!state.missing || b.code === "missing") && (!state.vulnerable || b.vulnerability_count > 0));
 }
 
 function draw() {
@@ -95,6 +95,7 @@ function draw() {
   const builds = shown();
   showCounts(builds);
   byId("clear").hidden = !filtered();
+  byId("vulnerable-check").hidden = !state.vulnerable && !all.some((b) => b.vulnerability_count !== undefined);
   byId("services").replaceChildren(...[...new Set(all.flatMap(names))].sort().map((s) => el("option", { value: s })));
   overview(builds);
   notice.hidden = builds.length > 0;
@@ -122,6 +123,8 @@ function showCounts(builds) {
   const parts = [filtered() ? `${count(builds.length)} of ${plural(all.length, "build")}` : plural(builds.length, "build") + (services ? ` of ${plural(services, "service")}` : "")];
   const missing = builds.filter((b) => b.code === "missing").length;
   if (missing) parts.push(missing === 1 ? "1 binary missing" : `${count(missing)} binaries missing`);
+  const vulnerable = builds.filter((b) => b.vulnerability_count > 0).length;
+  if (vulnerable) parts.push(`${count(vulnerable)} with known vulnerabilities`);
   const conflicts = builds.filter((b) => b.conflict).length;
   if (conflicts) parts.push(plural(conflicts, "conflict"));
   const silent = all.filter((b) => !b.go_version).length;
@@ -174,7 +177,8 @@ function row(b) {
     el("td", { "data-th": "Revision" }, b.revision ? el("span", { class: "mono", title: b.revision + (b.time ? "\n" + b.time : "") }, b.revision.slice(0, 12)) : b.modified ? null : none(),
       " ", b.modified ? el("span", { class: "state warn", title: "Built with changes that were not committed" }, "dirty") : null),
     el("td", { "data-th": "Go", class: "mono", title: b.go_version }, goVersion(b).replace("go", "") || none()),
-    el("td", { "data-th": "Modules", class: "num" }, b.module_count ? count(b.module_count) : none()),
+    el("td", { "data-th": "Modules", class: "num" }, b.module_count ? count(b.module_count) : none(),
+      b.vulnerability_count ? [" ", el("a", { class: "state bad", href: buildLink(b.id) + "#vulnerabilities-title", title: plural(b.vulnerability_count, "known vulnerability", "known vulnerabilities") + " of its modules" }, count(b.vulnerability_count), el("span", { class: "offscreen" }, " vulnerable"))] : null),
     el("td", { "data-th": "First seen" }, when(at.first)),
     el("td", { "data-th": "Last seen" }, when(at.last)),
     el("td", { "data-th": "Binary", class: "words" }, el("span", { class: "state " + word.kind, title: word.says }, word.word),
