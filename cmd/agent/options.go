@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +88,7 @@ func (o *options) finish() {
 	if !o.SelfProfile {
 		o.Config.Self.Enabled = false
 	}
-	if !o.UploadBinaries {
+	if !o.UploadBinaries && !slices.Contains(o.Config.Refuse, inquest.RefuseUpload) {
 		o.Config.Refuse = append(o.Config.Refuse, inquest.RefuseUpload)
 	}
 	o.Config.SetDirectory(filepath.Dir(o.set.File()))

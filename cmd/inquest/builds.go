@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -66,6 +67,9 @@ func runBuilds(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		return enc.Encode(struct {
 			Values []inventory.Build `json:"values"`
 		}{builds})
+	case q.Vulnerabilities != nil && len(builds) == 0:
+		_, err := fmt.Fprintf(stdout, "no build is affected by the vulnerabilities in %s, which has %d\n", vulns, q.Vulnerabilities.Entries())
+		return err
 	case q.ID != "":
 		return inventory.WriteOne(stdout, &builds[0], time.Now())
 	}

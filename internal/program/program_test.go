@@ -20,6 +20,7 @@ func TestExitCode(t *testing.T) {
 		{errors.New("disk on fire"), 1},
 		{settings.Errorf("no such flag"), 2},
 		{fmt.Errorf("reload: %w", settings.Errorf("no such key")), 2},
+		{fmt.Errorf("1 of 2 files: %w", program.ErrRefused), 3},
 	} {
 		if got := program.ExitCode(c.err); got != c.want {
 			t.Errorf("ExitCode(%v) = %d, want %d", c.err, got, c.want)

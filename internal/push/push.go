@@ -24,10 +24,11 @@ import (
 
 // What became of a file.
 const (
-	Stored  = "stored"
-	There   = "already there"
-	Refused = "refused"
-	Failed  = "failed"
+	stateStored  = "stored"
+	stateThere   = "already there"
+	stateRefused = "refused"
+	stateFailed  = "failed"
+	stateNotSent = "not sent" // it did not come to that
 )
 
 // File is one file and what became of it.
@@ -40,7 +41,7 @@ type File struct {
 	Arch    string `json:"arch"`
 	Go      string `json:"go_version,omitempty"` // "" if Go did not build it
 	DWARF   bool   `json:"dwarf"`
-	State   string `json:"state"` // Stored, There, Refused or Failed
+	State   string `json:"state"` // stored, already there, refused, failed or not sent
 	Error   string `json:"error,omitempty"`
 	Warning string `json:"warning,omitempty"` // what it cannot do, and what helps
 
@@ -97,13 +98,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	for i := range r.Files {
 		f := &r.Files[i]
-		if f.State != "" {
+		if f.State != stateNotSent {
 			continue
 		}
 		if err := o.send(ctx, f); err != nil {
 			r.fail(f, err)
 			if ctx.Err() != nil {
-				return r, ctx.Err()
+				return r, errors.New("stopped; pushed again, it goes on where it was")
 			}
 			if everywhere(err) {
 				return r, err
@@ -137,10 +138,10 @@ func identify(path string) (*File, error) {
 	}
 	f := &File{
 		Path: filepath.Clean(path), ID: b.ID, Bytes: b.Bytes, Kind: b.Kind, Arch: b.Arch, Go: b.GoVersion, DWARF: b.DWARF,
-		symtab: b.Symtab,
+		State: stateNotSent, symtab: b.Symtab,
 	}
 	if f.ID == "" {
-		f.State, f.Error = Refused, "it has no build id, so nothing could be found by it: link with --build-id (gcc: -Wl,--build-id), or do not strip notes"
+		f.State, f.Error = stateRefused, "it has no build id, so nothing could be found by it: link with --build-id (gcc: -Wl,--build-id), or do not strip notes"
 	}
 	return f, nil
 }
@@ -204,9 +205,9 @@ func (o *Options) send(ctx context.Context, f *File) error {
 	if err != nil {
 		return err
 	}
-	f.State = Stored
+	f.State = stateStored
 	if stored.Here {
-		f.State = There
+		f.State = stateThere
 	}
 	return nil
 }
@@ -219,9 +220,9 @@ func everywhere(err error) bool {
 
 // fail notes an error about a file.
 func (r *Report) fail(f *File, err error) {
-	f.State, f.Error = Failed, err.Error()
+	f.State, f.Error = stateFailed, err.Error()
 	if !upload.Passing(err) {
-		f.State = Refused
+		f.State = stateRefused
 	}
 	if errors.Is(err, inquest.ErrTooLarge) {
 		f.Error += "; the collector's setting -max-binary says how large one may be, or a proxy before it is narrower than 32 MiB a request"
@@ -233,9 +234,9 @@ func (r *Report) fail(f *File, err error) {
 func (r *Report) Failures() (refused, failed int) {
 	for i := range r.Files {
 		switch r.Files[i].State {
-		case Refused:
+		case stateRefused:
 			refused++
-		case Failed, "":
+		case stateFailed, stateNotSent:
 			failed++
 		}
 	}

@@ -24,7 +24,7 @@ func (r *Report) Write(w io.Writer, colour bool) error {
 	}
 	for i := range r.Files {
 		f := &r.Files[i]
-		state := paint(fmt.Sprintf("%-13s", f.State), map[string]string{Refused: "31", Failed: "31", Stored: "32"}[f.State])
+		state := paint(fmt.Sprintf("%-13s", f.State), map[string]string{stateRefused: "31", stateFailed: "31", stateStored: "32"}[f.State])
 		fmt.Fprintf(&b, "%s  %-*s  %9s  %s\n", state, wide, f.Path, settings.SizeText(f.Bytes), f.what())
 		if f.Error != "" {
 			fmt.Fprintf(&b, "    %s\n", f.Error)

@@ -228,6 +228,39 @@ func TestChanged(t *testing.T) {
 	}
 }
 
+// Arguments stand before, between and behind flags.
+func TestArguments(t *testing.T) {
+	for _, tt := range []struct {
+		args, want []string
+		level      string
+		err        string
+	}{
+		{args: []string{}, level: "info"},
+		{args: []string{"a", "b"}, want: []string{"a", "b"}, level: "info"},
+		{args: []string{"a", "-log-level", "debug", "b"}, want: []string{"a", "b"}, level: "debug"},
+		{args: []string{"-log-level=debug", "--", "-x", "b"}, want: []string{"-x", "b"}, level: "debug"},
+		{args: []string{"a", "b", "c"}, err: `unexpected argument "c"`},
+		{args: []string{"a", "-levl", "debug"}, err: "unknown flag -levl"},
+	} {
+		var got []string
+		var level string
+		s := settings.New("prog do", "prog do does things.")
+		s.Arguments(&got, "[A] [B]", 2)
+		s.Choice(&level, "log-level", "info", []string{"debug", "info"}, "least `LEVEL` that is logged")
+		_, err := s.Parse(tt.args, nil, nil)
+		if tt.err != "" {
+			var usage *settings.Error
+			if !errors.As(err, &usage) || !strings.HasPrefix(err.Error(), tt.err) {
+				t.Errorf("%q: error %v, want %s", tt.args, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || level != tt.level || !slices.Equal(got, tt.want) {
+			t.Errorf("%q: arguments %q, level %s, error %v", tt.args, got, level, err)
+		}
+	}
+}
+
 func TestDurations(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"15d": 360 * time.Hour, "1d12h": 36 * time.Hour, "0.5d": 12 * time.Hour, "90s": 90 * time.Second, "0": 0, "-1d1h": -25 * time.Hour,

@@ -39,13 +39,9 @@ type Binary struct {
 
 // Stored is what the collector says of a binary it has.
 type Stored struct {
-	ID          string `json:"id"`
-	SHA256      string `json:"sha256"`
-	Bytes       int64  `json:"bytes"`
-	StoredBytes int64  `json:"stored_bytes"` // on the collector's disk
-	Kind        string `json:"kind"`         // one of inquest.Binary…
-	DWARF       bool   `json:"dwarf"`
-	Here        bool   `json:"already_there"` // nothing had to be sent
+	SHA256 string `json:"sha256"`
+	Bytes  int64  `json:"bytes"`
+	Here   bool   `json:"-"` // nothing had to be sent
 }
 
 // Sender sends binaries to one collector.
