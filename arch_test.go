@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
 		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo", "internal/vulndb"},
-	"cmd/agent":   {"agent", "internal/settings", "internal/program", "internal/buildinfo"},
+	"cmd/agent": {"agent", "internal/settings", "internal/program", "internal/buildinfo"},
 	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/remote", "internal/vulndb",
 		"internal/settings", "internal/program"},
 
