@@ -194,17 +194,20 @@ func TestLease(t *testing.T) {
 		agent string
 		after time.Duration
 		want  []string
+		life  time.Duration // of the agent: when it started
 	}{
-		{"a", 0, []string{"b1", "b2", "b3", "b4"}},
-		{"b", 0, []string{"b5", "b6"}},
-		{"c", time.Minute, []string{}},
-		{"a", 5 * time.Minute, []string{"b5", "b6"}}, // asked of b before, in vain
-		{"a", time.Minute, []string{}},               // it could not upload the others
-		{"c", 0, []string{"b1", "b2", "b3", "b4"}},
-		{"a", 31 * time.Minute, []string{"b1", "b2", "b3", "b4"}},
+		{"a", 0, []string{"b1", "b2", "b3", "b4"}, 0},
+		{"b", 0, []string{"b5", "b6"}, 0},
+		{"c", time.Minute, []string{}, 0},
+		{"a", 5 * time.Minute, []string{"b5", "b6"}, 0}, // asked of b before, in vain
+		{"a", time.Minute, []string{}, 0},               // it could not upload the others
+		{"c", 0, []string{"b1", "b2", "b3", "b4"}, 0},
+		{"a", 31 * time.Minute, []string{"b1", "b2", "b3", "b4"}, 0},
+		{"a", time.Second, []string{"b1", "b2", "b3", "b4"}, time.Second}, // it was restarted
+		{"a", time.Second, []string{"b5", "b6"}, time.Second},
 	} {
 		now = now.Add(step.after)
-		if diff := cmp.Diff(step.want, b.Lease(step.agent, ids)); diff != "" {
+		if diff := cmp.Diff(step.want, b.Lease(step.agent, time.Unix(0, 0).Add(step.life), ids)); diff != "" {
 			t.Errorf("%s at %s: %s", step.agent, now, diff)
 		}
 	}
