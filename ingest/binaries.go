@@ -23,6 +23,9 @@ type BinariesOptions struct {
 	Logger *slog.Logger
 	Now    func() time.Time
 
+	// TableBytes bounds the memory of open tables, but for one; default 64 MiB.
+	TableBytes int64
+
 	// Upstreams are base URLs of debuginfod servers that are asked for binaries
 	// nobody uploaded; none: nobody is asked.
 	Upstreams       []string
@@ -37,6 +40,9 @@ func (o BinariesOptions) withDefaults() BinariesOptions {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.TableBytes <= 0 {
+		o.TableBytes = 64 << 20
 	}
 	if o.UpstreamBytes <= 0 {
 		o.UpstreamBytes = 2 << 30
@@ -81,6 +87,7 @@ func NewBinaries(o BinariesOptions) (*Binaries, error) {
 		o: o.withDefaults(), client: upstreamClient(), tables: make(chan struct{}, 1), asking: make(chan struct{}, upstreamsAtOnce),
 		making: map[string]chan struct{}{}, wants: map[string]want{}, leases: map[string]lease{}, sources: map[string]keptSource{},
 	}
+	b.symbols.max = b.o.TableBytes
 	for _, base := range o.Upstreams {
 		u, err := parseUpstream(base)
 		if err != nil {

@@ -19,6 +19,7 @@ const tableVersion = 1
 type BinaryTable struct {
 	*symbolize.Table
 	blob store.Blob
+	size int64 // of blob
 }
 
 // Close closes the table, which nobody may use any more.
@@ -50,7 +51,7 @@ func (b *Binaries) table(ctx context.Context, of tableSource) (*BinaryTable, err
 	if err == nil {
 		var t *symbolize.Table
 		if t, err = symbolize.OpenTable(blob, size); err == nil {
-			return &BinaryTable{t, blob}, nil
+			return &BinaryTable{t, blob, size}, nil
 		}
 	}
 	_ = blob.Close()

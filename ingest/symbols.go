@@ -14,9 +14,9 @@ import (
 	"github.com/goinquest/inquest/symbolize"
 )
 
-// maxOpenTables is how many tables are open at once beside those in use. One
-// takes up to a tenth of its program in memory.
-const maxOpenTables = 8
+// maxOpenTables is how many tables are open at once beside those in use, and
+// builds known to have none.
+const maxOpenTables = 64
 
 // symbolTables are the tables that were asked last.
 type symbolTables struct {
@@ -24,6 +24,8 @@ type symbolTables struct {
 	order *list.List               // of *symbolTable, newest first
 	at    map[string]*list.Element // by build id as it was asked for
 	gen   uint64
+	bytes int64 // of open tables
+	max   int64 // for these, but for the one used last
 }
 
 // symbolTable is the table of a build id.
@@ -31,8 +33,9 @@ type symbolTable struct {
 	id    string
 	gen   uint64 // of when it was looked for
 	table *BinaryTable
-	users int  // Frames that read it
-	gone  bool // nobody new gets it
+	bytes int64 // of memory it takes at most, about
+	users int   // Frames that read it
+	gone  bool  // nobody new gets it
 }
 
 // Generation changes when a binary comes.
@@ -84,7 +87,11 @@ func (b *Binaries) symbolTable(ctx context.Context, build string) (*symbolTable,
 	if err != nil && !errors.Is(err, inquest.ErrNotFound) {
 		b.o.Logger.Warn("table of a binary not opened", inquest.LogBuildID, build, inquest.LogErr, err)
 	}
-	return s.put(&symbolTable{id: build, gen: gen, table: table}).orNil(), nil
+	t := &symbolTable{id: build, gen: gen, table: table}
+	if table != nil {
+		t.bytes = table.size / 4 * 3 // see symbolize.OpenTable
+	}
+	return s.put(t).orNil(), nil
 }
 
 // orNil is nil where it is known that there is no table.
@@ -118,9 +125,8 @@ func (s *symbolTables) get(build string) *symbolTable {
 		return nil
 	}
 	s.order.MoveToFront(e)
-	t.users++
-	if t.table == nil {
-		t.users--
+	if t.table != nil {
+		t.users++
 	}
 	return t
 }
@@ -139,7 +145,8 @@ func (s *symbolTables) put(t *symbolTable) *symbolTable {
 		t.users++
 	}
 	s.at[t.id] = s.order.PushFront(t)
-	for s.order.Len() > maxOpenTables {
+	s.bytes += t.bytes
+	for s.order.Len() > 1 && (s.order.Len() > maxOpenTables || s.bytes > s.max) {
 		s.drop(s.order.Back())
 	}
 	return t
@@ -149,6 +156,7 @@ func (s *symbolTables) put(t *symbolTable) *symbolTable {
 func (s *symbolTables) drop(e *list.Element) {
 	t := s.order.Remove(e).(*symbolTable)
 	delete(s.at, t.id)
+	s.bytes -= t.bytes
 	t.gone = true
 	t.close()
 }

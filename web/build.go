@@ -33,7 +33,33 @@ type buildRow struct {
 	// counted; not where no database is configured.
 	Vulnerabilities    []inquest.Vulnerability `json:"vulnerabilities,omitempty"`
 	VulnerabilityCount *int                    `json:"vulnerability_count,omitempty"`
-	Binaries           []candidate             `json:"binaries"` // in the place of the state's
+	// Running is where it runs now, with detail about one build.
+	Running  []running   `json:"running,omitempty"`
+	Binaries []candidate `json:"binaries"` // in the place of the state's
+}
+
+// running is a place where a build runs now, as its agent says.
+type running struct {
+	Service  string `json:"service"`
+	Instance string `json:"instance"`
+	Host     string `json:"host"`
+}
+
+// mostRunning is how many places of a build are listed.
+const mostRunning = 1000
+
+// running lists the targets of a build that agents reported lately.
+func (s *Server) running(build string) []running {
+	out := []running{}
+	for _, a := range s.o.Fleet.Agents() {
+		for i := range a.Targets {
+			t := &a.Targets[i]
+			if t.Build == build && !a.Silent && len(out) < mostRunning {
+				out = append(out, running{t.Service, t.Instance, a.Host})
+			}
+		}
+	}
+	return out
 }
 
 // candidate is a stored binary of a build.

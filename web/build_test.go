@@ -179,6 +179,7 @@ type buildAnswer struct {
 		ID, Code    string
 		ModuleCount int `json:"module_count"`
 		Conflict    bool
+		Running     []struct{ Service, Instance, Host string }
 		Modules     []struct{ Path string }
 		Binaries    []struct{ Kind, Trust, Why string }
 	}
@@ -186,6 +187,13 @@ type buildAnswer struct {
 
 func TestBuildDetail(t *testing.T) {
 	w, s := newShopWorld(t, web.Options{})
+	w.report("a1", func(r *inquest.AgentReport) {
+		r.Host = "node-1"
+		r.Targets = []inquest.Target{
+			{ID: "1", Service: "checkout", Instance: "node-1:80", Build: s.clean.id, State: inquest.TargetUp},
+			{ID: "2", Service: "checkout", Instance: "node-1:81", Build: s.stripped.id, State: inquest.TargetUp},
+		}
+	})
 	var short, long, twin buildAnswer
 	w.getJSON("/api/v1/builds?id="+s.clean.id, &short)
 	w.getJSON("/api/v1/builds?detail=true&id="+s.clean.id, &long)
@@ -196,6 +204,9 @@ func TestBuildDetail(t *testing.T) {
 	a, b := short.Values[0], long.Values[0]
 	if a.ModuleCount != 2 || len(a.Modules) != 0 || len(a.Binaries) == 0 || a.Binaries[0].Trust != "" {
 		t.Errorf("without detail: %+v, want the number of modules, not what they are, and no trust", a)
+	}
+	if len(a.Running) != 0 || len(b.Running) != 1 || b.Running[0].Instance != "node-1:80" || b.Running[0].Host != "node-1" {
+		t.Errorf("it runs at %+v, in short at %+v", b.Running, a.Running)
 	}
 	if b.ModuleCount != 2 || len(b.Modules) != 2 || b.Code != "dwarf" {
 		t.Errorf("with detail: %+v, want both modules", b)

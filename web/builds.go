@@ -295,6 +295,9 @@ func (s *Server) getBuilds(c echo.Context) error {
 			s.o.Binaries.Want(id)
 		}
 		row := s.buildRow(&builds[i], detail)
+		if id != "" && detail {
+			row.Running = s.running(row.ID)
+		}
 		if n := row.VulnerabilityCount; !vulnerable || n != nil && *n > 0 {
 			rows = append(rows, row)
 		}

@@ -168,7 +168,7 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 	})
 	binaries, err := ingest.NewBinaries(ingest.BinariesOptions{
 		Store: c.store, Logger: c.log, Upstreams: c.o.Debuginfod.URLs, UpstreamBytes: int64(c.o.Debuginfod.MaxBytes),
-		UpstreamTimeout: time.Duration(c.o.Debuginfod.Timeout), UpstreamPause: time.Duration(c.o.Debuginfod.Pause),
+		TableBytes: b.tables, UpstreamTimeout: time.Duration(c.o.Debuginfod.Timeout), UpstreamPause: time.Duration(c.o.Debuginfod.Pause),
 	})
 	if err != nil {
 		return usage(err)

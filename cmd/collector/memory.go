@@ -34,6 +34,7 @@ type budget struct {
 	heads     int64 // profiles that are not in blocks yet, their keys and states
 	keys      int64 // keys of blocks
 	caches    int64 // trees of blocks
+	tables    int64 // of functions of binaries
 	queries   int64 // what queries read and answer
 	decoding  int64 // bodies being unpacked and decoded
 	waiting   int64 // decoded profiles on their way to the log
@@ -48,10 +49,11 @@ type budget struct {
 
 // shares of what is left, in percent.
 const (
-	shareHeads    = 28
+	shareHeads    = 27
 	shareKeys     = 7
 	shareCaches   = 6
-	shareQueries  = 25
+	shareTables   = 4
+	shareQueries  = 22
 	shareDecoding = 14
 	shareWaiting  = 7
 	shareBodies   = 7
@@ -84,6 +86,7 @@ func divide(total, maxBody int64, processors int) (*budget, error) {
 	left := b.soft/5*4 - fixed
 	share := func(percent int64) int64 { return left / 100 * percent }
 	b.heads, b.keys, b.caches, b.queries = share(shareHeads), share(shareKeys), min(share(shareCaches), 1<<30), share(shareQueries)
+	b.tables = share(shareTables)
 	b.decoding, b.waiting, b.bodies, b.blocks = share(shareDecoding), share(shareWaiting), share(shareBodies), share(shareBlocks)
 
 	// Two at once, if that leaves room for bodies of some size, and as many as
@@ -126,6 +129,7 @@ func (b *budget) register(r prometheus.Registerer, s *store.Store, q *query.Engi
 		{"heads", b.heads, func() float64 { return float64(s.MemoryUse().Heads) }},
 		{"keys", b.keys, func() float64 { return float64(s.MemoryUse().Keys) }},
 		{"caches", b.caches, func() float64 { return float64(s.MemoryUse().Caches) }},
+		{"tables", b.tables, nil},
 		{"queries", b.queries, func() float64 { return float64(q.Budget().UsedBytes) }},
 		{"decoding", b.decoding, nil},
 		{"waiting", b.waiting, nil},

@@ -110,10 +110,18 @@ const hidden = (text) => el("span", { class: "offscreen" }, text);
 
 function services() {
   byId("services").replaceChildren(build.services.length
-    ? table("services cards", "Services that run it", ["Service", "First seen", "Last seen", hidden("Profiles")], build.services.map((s) => [
-      s.service, when(Date.parse(s.first)), when(Date.parse(s.last)), el("a", { href: exploreLink(s), "aria-label": `Explore profiles of ${s.service} by this build` }, "Explore"),
+    ? table("services cards", "Services that run it", ["Service", "Runs now", "First seen", "Last seen", hidden("Profiles")], build.services.map((s) => [
+      s.service, runs(s.service), when(Date.parse(s.first)), when(Date.parse(s.last)), el("a", { href: exploreLink(s), "aria-label": `Explore profiles of ${s.service} by this build` }, "Explore"),
     ]))
     : el("p", { class: "fine pad" }, "No data came of it yet."));
+}
+
+/** runs says where a service runs the build now, as agents report it. */
+function runs(service) {
+  const at = (build.running ?? []).filter((r) => r.service === service);
+  if (!at.length) return el("span", { class: "fine" }, "not that an agent says");
+  const where = at.map((r) => r.instance + (r.host && !r.instance.startsWith(r.host) ? ` on ${r.host}` : ""));
+  return el("span", { title: where.join("\n") }, at.length <= 3 ? where.join(", ") : plural(at.length, "instance"));
 }
 
 /** exploreLink shows a service's last hour of this build. */
@@ -124,7 +132,7 @@ function exploreLink(s) {
   return url("/explore", q);
 }
 
-const kinds = { executable: "program", pie: "program (PIE)", library: "library", debug: "debug file" };
+const kinds = { executable: "program", pie: "program (PIE)", library: "library", debug: "debug file", source: "source files" };
 const trusts = {
   exact: ["exact", "good"],
   names: ["names only", "warn"],
