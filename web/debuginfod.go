@@ -93,4 +93,3 @@ func (s *Server) findSection(c echo.Context, id, name string) (*store.StoredBina
 	}
 	return nil, nil, inquest.Errorf(inquest.ErrNotFound, "no section %.60q of build %.200q is stored", name, id)
 }
-

@@ -121,9 +121,9 @@ export class Listing {
   gutter(r) {
     const cum = el("i", { class: "l-bar", "aria-hidden": "true" });
     const self = el("i", { class: "l-bar l-bar-self", "aria-hidden": "true" });
-    const wide = (v) => (this.largest > 0 ? Math.max(0, Math.min(100, (100 * v) / this.largest)) : 0) + "%";
-    cum.style.width = wide(r.cum);
-    self.style.width = wide(r.self);
+    const share = (v) => (this.largest > 0 ? Math.max(0, Math.min(1, v / this.largest)) : 0);
+    cum.style.setProperty("--share", share(r.cum));
+    self.style.setProperty("--share", share(r.self));
     const cell = (v, what) => el("span", { class: "l-num", role: "gridcell", title: v ? `${what} ${format(v, this.unit)}, ${percent(v, this.whole)} of the function` : null }, v ? format(v, this.unit) : "");
     return el("span", { class: "l-gutter" }, cum, self, cell(r.self, "Self"), cell(r.cum, "Total"), el("span", { class: "l-no", role: "gridcell" }, r.number));
   }
