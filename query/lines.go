@@ -28,6 +28,8 @@ type Lines struct {
 	Function string
 	Build    string     // "" if profiles with the function do not say
 	Builds   []TopRow   // all builds that have it, by what it costs
+	Cost                // of the function in Build
+	Total    float64    // of all that is selected of Build
 	Lines    []LineCost // by file and line; with what is inlined in other functions
 	// Code is by the offset of an instruction in the build's file: of calls, an
 	// address within them.
@@ -71,7 +73,7 @@ func (e *Engine) Lines(ctx context.Context, r Request, function, build string) (
 		out.Unit, out.Type, out.Agg, out.Coverage = s.unit, s.typ, s.agg, s.coverage()
 		l := newLineSum(p, function, build)
 		l.add(s.typ)
-		out.Lines, out.Code = l.costs(), l.code
+		out.Lines, out.Code, out.Cost, out.Total = l.costs(), l.code, l.all, l.total
 		return s.mem.keep(int64(len(out.Lines)+len(out.Code)) * answerRowBytes)
 	})
 	if err != nil {
@@ -122,6 +124,8 @@ type lineSum struct {
 	offset []uint64    // by location: where it is in the file; 0: not in the build's
 	lines  map[lineKey]Cost
 	code   map[uint64]Cost
+	all    Cost    // of the function
+	total  float64 // of everything
 }
 
 type lineKey struct {
@@ -174,11 +178,16 @@ func (l *lineSum) add(typ inquest.Type) {
 		}
 		clear(seenLine)
 		clear(seenCode)
+		l.total += v
 		for k, loc := range l.p.Stack(i) {
 			for n, key := range l.at[loc] {
 				c := l.lines[key]
 				if k == 0 && n == 0 && l.leaf[loc] {
 					c.Self += v
+					l.all.Self += v
+				}
+				if len(seenLine) == 0 {
+					l.all.Cum += v
 				}
 				if !seenLine[key] {
 					seenLine[key] = true

@@ -33,6 +33,8 @@ type sourceView struct {
 	Files        []sourceFile      `json:"files"`           // the dearest first
 	Instructions []codeInstruction `json:"instructions"`
 	CodeMissing  string            `json:"code_missing,omitempty"` // why there are no instructions
+	query.Cost                     // of the function in the build shown
+	Total        float64           `json:"total"` // of all that is selected of that build
 	Unit         string            `json:"unit"`
 	Type         string            `json:"type"`
 	Agg          string            `json:"agg"`
@@ -56,8 +58,11 @@ type codeInstruction struct {
 	ingest.Instruction
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
-	// Inlined are the functions that are inlined here, innermost first.
+	// Inlined are the functions that are inlined here, innermost first. File and
+	// Line are then those of the innermost, and these the function's own.
 	Inlined []string `json:"inlined,omitempty"`
+	OwnFile string   `json:"own_file,omitempty"`
+	OwnLine int      `json:"own_line,omitempty"`
 	query.Cost
 }
 
@@ -72,7 +77,7 @@ func (s *Server) getSource(c echo.Context) error {
 		}
 		v := &sourceView{
 			Function: function, Build: cost.Build, Builds: cost.Builds, Files: []sourceFile{}, Instructions: []codeInstruction{},
-			Unit: cost.Unit, Type: cost.Type.Name, Agg: cost.Agg, Coverage: cost.Coverage,
+			Cost: cost.Cost, Total: cost.Total, Unit: cost.Unit, Type: cost.Type.Name, Agg: cost.Agg, Coverage: cost.Coverage,
 		}
 		code, err := s.code(ctx, cost)
 		if err != nil {
@@ -104,6 +109,9 @@ func (v *sourceView) setCode(code []ingest.Instruction, cost *query.Lines) {
 			in.File, in.Line = in.Frames[0].File, in.Frames[0].Line
 			for _, f := range in.Frames[:n-1] {
 				in.Inlined = append(in.Inlined, f.Profiled())
+			}
+			if n > 1 {
+				in.OwnFile, in.OwnLine = in.Frames[n-1].File, in.Frames[n-1].Line
 			}
 		}
 		first, _ := slices.BinarySearch(at, in.Offset)

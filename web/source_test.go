@@ -34,25 +34,44 @@ const burnName = "github.com/goinquest/inquest/web_test.burn"
 // burnt is a CPU profile of burn, with addresses alone.
 func burnt(t *testing.T) (body []byte, build string) {
 	t.Helper()
+	p := profiled(t, func() { burn(time.Now().Add(time.Second)) })
+	return addressesOf(t, p), p.Mapping[0].BuildID
+}
+
+// profiled is a CPU profile of some work of this program.
+func profiled(t *testing.T, work func()) *pprofile.Profile {
+	t.Helper()
 	var b bytes.Buffer
 	if err := pprof.StartCPUProfile(&b); err != nil {
 		t.Fatal(err)
 	}
-	burn(time.Now().Add(time.Second))
+	work()
 	pprof.StopCPUProfile()
 	p, err := pprofile.ParseData(b.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// addressesOf writes a profile without the names of functions.
+func addressesOf(t *testing.T, p *pprofile.Profile) []byte {
+	t.Helper()
+	p = p.Copy()
 	p.Function, p.Mapping[0].HasFunctions = nil, false
 	for _, l := range p.Location {
 		l.Line = nil
 	}
-	b.Reset()
+	return encoded(t, p)
+}
+
+func encoded(t *testing.T, p *pprofile.Profile) []byte {
+	t.Helper()
+	var b bytes.Buffer
 	if err := p.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes(), p.Mapping[0].BuildID
+	return b.Bytes()
 }
 
 // sourceZip has a source file of a build, as inquest push -source makes it.
@@ -91,11 +110,15 @@ type sourceAnswer struct {
 		Text      string
 		File      string
 		Line      int
+		Inlined   []string
+		OwnLine   int `json:"own_line"`
+		Target    string
 		Self, Cum float64
 	}
-	CodeMissing string `json:"code_missing"`
-	Unit        string
-	Coverage    struct{ Unsymbolized float64 }
+	Self, Cum, Total float64
+	CodeMissing      string `json:"code_missing"`
+	Unit             string
+	Coverage         struct{ Unsymbolized float64 }
 }
 
 // TestSource follows a function from addresses in a profile to the line of its
@@ -139,6 +162,9 @@ func TestSource(t *testing.T) {
 		t.Errorf("lines add up to %v, instructions to %v %s, %v is not symbolized", lines, code, a.Unit, a.Coverage.Unsymbolized)
 	}
 
+	if a.Self < lines || a.Cum < a.Self || a.Total < a.Cum {
+		t.Errorf("self %v, cum %v of %v; lines add up to %v", a.Self, a.Cum, a.Total, lines)
+	}
 	_, file, _, _ := runtime.Caller(0)
 	text, err := os.ReadFile("source_test.go")
 	if err != nil {

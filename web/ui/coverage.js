@@ -8,7 +8,7 @@ import { isInstant, typePhrase } from "./types.js";
  * facts are the parts of the coverage line. Flags are what people should know
  * before they trust the numbers.
  * @param {{total: number, unit: string, type: string, agg?: string, coverage: import("./api.js").Coverage}} answer
- * @returns {{total: string, facts: string[], flags: {text: string, why: string, bad?: boolean}[]}}
+ * @returns {{total: string, facts: string[], flags: {text: string, why: string, bad?: boolean, link?: string}[]}}
  */
 export function facts(answer) {
   const c = answer.coverage;
@@ -40,7 +40,7 @@ function flags(answer) {
   if (c.damaged?.length) out.push({ text: plural(c.damaged.length, "damaged block") + " left out", why: "These blocks could not be read and are not in the numbers: " + c.damaged.join(", "), bad: true });
   if (c.estimated) out.push({ text: "estimated", why: "Scaled from the time that was observed to the time the processes were there." });
   if (c.truncated_profiles) out.push({ text: plural(c.truncated_profiles, "shortened profile"), why: "These profiles had more stacks than are kept. The rest is one frame of each; totals are kept." });
-  if (c.unsymbolized > 0) out.push({ text: percent(c.unsymbolized, answer.total) + " without names", why: "Frames known only by address. They get names when the executable is stored." });
+  if (c.unsymbolized > 0) out.push({ text: percent(c.unsymbolized, answer.total) + " without names", why: "Frames known only by address. They get names when the executable is stored: the page of builds says which are missing.", link: "/builds" });
   if (c.pruned?.nodes > 0) out.push({ text: plural(c.pruned.nodes, "frame") + " not drawn", why: `The drawing leaves out the smallest frames: ${format(c.pruned.value, answer.unit)} (${percent(c.pruned.value, answer.total)}) of their own. The table has everything.` });
   return out;
 }
@@ -55,7 +55,14 @@ export function showCoverage(line, answer) {
   line.replaceChildren(
     el("span", { class: "total" }, f.total),
     ...f.facts.map((x) => el("span", {}, x)),
-    ...f.flags.map((x) => el("span", { class: "flag" + (x.bad ? " bad" : ""), title: x.why, tabindex: 0, "aria-label": x.text + ": " + x.why }, icon("warn"), x.text)),
+    ...f.flags.map(flagged),
   );
+}
+
+/** flagged is the element of a flag. */
+export function flagged(flag) {
+  return el(flag.link ? "a" : "span", {
+    class: "flag" + (flag.bad ? " bad" : ""), href: flag.link, title: flag.why, tabindex: flag.link ? null : 0, "aria-label": flag.text + ": " + flag.why,
+  }, icon("warn"), flag.text);
 }
 

@@ -3,7 +3,7 @@
 import { get, url } from "./api.js";
 import { Combobox, narrowed } from "./combobox.js";
 import { showCoverage } from "./coverage.js";
-import { byId, copy, debounce, el, onTheme, onZone, theme, typing, utc } from "./dom.js";
+import { byId, copy, debounce, el, onTheme, onZone, say, theme, typing, utc } from "./dom.js";
 import { Filters } from "./filters.js";
 import { closeFloating, popover } from "./floating.js";
 import { FlamePane } from "./flamepane.js";
@@ -12,6 +12,7 @@ import { Loader } from "./loader.js";
 import { packagePattern } from "./names.js";
 import { empty, failed, sentence } from "./notice.js";
 import { parseSelector, selector, serviceOf, withEqual } from "./selector.js";
+import { SourcePane } from "./sourcepane.js";
 import { bindSplitter } from "./splitter.js";
 import { Store } from "./state.js";
 import { TopTable } from "./table.js";
@@ -41,11 +42,13 @@ let functions = new Map(); // rows of the newest table of functions, by name
 const loader = new Loader((busy) => work.setAttribute("aria-busy", String(busy)));
 const store = new Store((state, before) => apply(state, before));
 const pane = new FlamePane(store, (name) => functions.get(name));
+const source = new SourcePane(store, (name) => !functions.size || functions.has(name));
 const showTime = bindTime((patch) => store.set(patch), () => ({ ...store.state, window: period }));
 
 const table = new TopTable(byId("table-pane"), {
   pick: (r) => pickRow(r),
   sandwich: (r) => pane.act("sandwich", r.name),
+  source: (r) => pane.act("source", r.name),
   sort: (sort) => store.set({ sort }, true),
   menu: (r, x, y) => pane.menu(r.name, x, y),
 });
@@ -87,7 +90,7 @@ const values = () => ({
 
 function chooseService(name) {
   const ms = parseSelector(store.state.query) ?? [];
-  const patch = { query: selector(withEqual(ms, "service", name)), zoom: "", sandwich: "", focus: "", hide: [], mark: "" };
+  const patch = { query: selector(withEqual(ms, "service", name)), zoom: "", sandwich: "", focus: "", hide: [], mark: "", source: "", build: "", at: "" };
   const has = services.find((s) => s.name === name)?.types;
   if (has?.length && !has.includes(type())) patch.type = groupTypes(has.map((t) => ({ name: t, kind: "", unit: "" })))[0].types[0].name;
   store.set(patch);
@@ -105,6 +108,7 @@ function apply(state, before) {
   if (!before || state.from !== before.from || state.until !== before.until) period = windowOf(state.from, state.until, now());
   if (before && (state.query !== before.query || state.type !== before.type)) filters.showError("");
   controls(state);
+  source.update(state, before);
   load(state);
   if (before) pane.update(state, before);
   if (!before || state.search !== before.search) table.filter(pattern(state.search).test);
@@ -131,7 +135,7 @@ function controls(state) {
   const search = byId("search");
   if (search.value !== state.search) search.value = state.search;
   byId("panes").dataset.view = state.view;
-  for (const b of document.querySelectorAll(".segments [data-view]")) b.setAttribute("aria-pressed", String(b.dataset.view === state.view));
+  for (const b of document.querySelectorAll(".segments [data-view]")) b.setAttribute("aria-pressed", String(!state.source && b.dataset.view === state.view));
   byId("flip-text").textContent = state.root === "bottom" ? "Flame" : "Icicle";
   document.title = [service || "All services", typeTitle(type()), "Inquest"].join(" · ");
 }
@@ -166,9 +170,20 @@ function load(state) {
   }, pass);
   part("flame", "/flamegraph", { ...values(), max_nodes: state.nodes || mostNodes }, (a) => showFlame(a), failFlame);
   part("top", "/top", { ...values(), by: state.top, limit: mostRows }, (a) => showTop(a, state.top), failTop);
+  if (state.source) {
+    part("source", "/source", { ...selection(), function: state.source, build: state.build, agg: newestOrLargest(state.agg) }, (a) => showSource(a), (err) => source.fail(err, store.state, refresh));
+  }
   const [shownType, by, shownPeriod] = [type(), state.by, period];
   part("series", "/series", { ...range(), ...timeline.params(state, type()) }, (a) => timeline.show(a, shownType, by, shownPeriod),
     (err) => timeline.fail(sentence(err.message)));
+}
+
+/** newestOrLargest is the choice of single profiles that lines can have too; else they are sums. */
+const newestOrLargest = (agg) => (isInstant(type()) && (agg === "max" || agg === "last") ? agg : "");
+
+function showSource(answer) {
+  const { at } = store.state;
+  source.show(answer, { at, averaged: isInstant(type()) && store.state.agg === "", perSecond: values().rate });
 }
 
 let asked = ""; // question of the flame graph shown
@@ -268,13 +283,26 @@ function bindControls() {
   on("share", "click", shareLink);
   on("export", "click", showExport);
   on("help", "click", () => byId("help-dialog").showModal());
-  for (const b of document.querySelectorAll(".segments [data-view]")) b.addEventListener("click", () => store.set({ view: b.dataset.view }));
+  for (const b of document.querySelectorAll(".segments [data-view]")) b.addEventListener("click", () => setView(b.dataset.view));
+  on("open-source", "click", openSource);
   document.addEventListener("keydown", onKey);
   onTheme(() => {
     pane.setTheme();
     table.setTheme(theme());
   });
   onZone(showTime);
+}
+
+/** setView shows table, graph or both, in the place of the source. */
+const setView = (view) => store.set({ view, source: "", build: "", at: "" });
+
+/** openSource shows the lines of the function chosen: the frame, the marked one, that of the sandwich, else the first of the table. */
+function openSource() {
+  const { mark, sandwich, source: open } = store.state;
+  const name = pane.selected() || mark || sandwich || (store.state.top === "function" && table.rows[0]?.name);
+  if (open) return;
+  if (name) pane.act("source", name);
+  else say("Choose a function in the table or the graph first");
 }
 
 const flip = () => store.set({ root: store.state.root === "bottom" ? "top" : "bottom" });
@@ -310,7 +338,9 @@ function onKey(e) {
     "?": () => byId("help-dialog").showModal(),
     i: flip,
     r: refresh,
-    v: () => store.set({ view: views[(views.indexOf(store.state.view) + 1) % views.length] }),
+    o: openSource,
+    s: () => store.state.source && source.sandwich(),
+    v: () => setView(store.state.source ? store.state.view : views[(views.indexOf(store.state.view) + 1) % views.length]),
     Escape: () => escape(),
   };
   const act = keys[e.key];
@@ -323,6 +353,10 @@ function onKey(e) {
 function escape() {
   const s = store.state;
   if (closeFloating()) return;
+  if (s.source) {
+    source.close();
+    return;
+  }
   if (pane.graph.zoomed > 0 || pane.graph.view.x1 - pane.graph.view.x0 < 1) pane.graph.zoomTo(-1);
   else if (s.sandwich) store.set({ sandwich: "" });
   else if (s.focus || s.hide.length) store.set({ focus: "", hide: [] });

@@ -198,6 +198,7 @@ function onKey(g, e) {
     0: () => g.zoomTo(-1),
     c: () => n >= 0 && g.events.action?.("copy", n),
     s: () => n >= 0 && g.events.action?.("sandwich", n),
+    o: () => n >= 0 && g.events.action?.("source", n),
     f: () => n >= 0 && g.events.action?.("focus", n),
     h: () => n >= 0 && g.events.action?.("hide", n),
     m: () => n >= 0 && openMenu(g, n),

@@ -28,7 +28,7 @@ export class FlamePane {
       select: (n) => this.tell(n),
       zoom: (n) => this.zoomed(n),
       menu: (n, x, y) => this.menu(this.name(n), x, y, n),
-      action: (what, n) => this.act(what, this.name(n)),
+      action: (what, n) => (what !== "source" || !this.whole(n)) && this.act(what, this.name(n)),
     });
     this.graph.setTheme(theme());
   }
@@ -39,6 +39,12 @@ export class FlamePane {
 
   name(n) {
     return this.L.names[this.L.name[n]];
+  }
+
+  /** selected is the function of the frame chosen, "" if none is. */
+  selected() {
+    const n = this.graph.selected;
+    return this.L && n >= 0 && !this.whole(n) ? this.name(n) : "";
   }
 
   /** whole says that a node is the root of everything, not a function. */
@@ -202,6 +208,7 @@ export class FlamePane {
     menu(x, y, name, [
       node >= 0 && { text: "Zoom to this frame", key: "Enter", act: () => this.graph.zoomTo(node) },
       { text: "Sandwich: callers and callees", key: "s", act: () => this.act("sandwich", name) },
+      { text: "Source and instructions", key: "o", act: () => this.act("source", name) },
       { text: "Only stacks through it", key: "f", act: () => this.act("focus", name) },
       { text: "Hide it", key: "h", act: () => this.act("hide", name) },
       { text: "Mark all its frames", act: () => this.store.set({ mark: name }) },
@@ -218,6 +225,9 @@ export class FlamePane {
         return;
       case "sandwich":
         this.store.set({ sandwich: name, zoom: "", view: s.view === "table" ? "both" : s.view });
+        return;
+      case "source":
+        this.store.set({ source: name, build: "", at: "" });
         return;
       case "focus":
         this.store.set({ focus: name, zoom: "" });

@@ -19,6 +19,9 @@
  * @property {string} zoom     path key of the frame at full width, see flametree.js
  * @property {string} sandwich function
  * @property {string} focus    function
+ * @property {string} source   function whose lines and instructions are shown
+ * @property {string} build    in which build; "" where it costs most
+ * @property {string} at       line (file:line) or instruction (0x…) chosen in them
  * @property {string[]} hide   functions
  * @property {string} auto     seconds between loads
  * @property {string} nodes    most frames asked for
@@ -27,7 +30,7 @@
 /** @type {State} */
 export const defaults = {
   query: "", type: "", from: "-1h", until: "now", agg: "", rate: "", by: "", top: "function", sort: "self", view: "both",
-  search: "", root: "top", mark: "", zoom: "", sandwich: "", focus: "", hide: [], auto: "", nodes: "",
+  search: "", root: "top", mark: "", zoom: "", sandwich: "", focus: "", source: "", build: "", at: "", hide: [], auto: "", nodes: "",
 };
 
 /** read gives the state a query string stands for. @param {string} search @returns {State} */

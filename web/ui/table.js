@@ -17,6 +17,7 @@ const spare = 8; // rows drawn beyond the view
  * @typedef {Object} TableEvents
  * @property {(row: Row) => void} pick      a row was chosen
  * @property {(row: Row) => void} sandwich  its callers and callees are wanted
+ * @property {(row: Row) => void} source    its lines and instructions are wanted
  * @property {(sort: string) => void} sort  "self", "cum", "name", with "-" before it for the other direction
  * @property {(row: Row, x: number, y: number) => void} menu
  */
@@ -139,6 +140,7 @@ export class TopTable {
     },
     el("td", { class: "name", title: r.name + (r.file ? `\n${r.file}${r.line ? ":" + r.line : ""}` : "") },
       this.functions ? swatch : null, el("span", {}, label),
+      this.functions ? el("button", { class: "row-act row-source", tabindex: -1, "data-act": "source", title: "Source and instructions (o)", "aria-label": `Source of ${r.name}` }, icon("source")) : null,
       this.functions ? el("button", { class: "row-act", tabindex: -1, "data-act": "sandwich", title: "Callers and callees (s)", "aria-label": `Sandwich of ${r.name}` }, icon("sandwich")) : null),
     el("td", { class: "num bar-cell" }, bar, el("span", {}, format(r.self, this.unit))),
     el("td", { class: "num pct" }, percent(r.self, this.total)),
@@ -156,6 +158,7 @@ export class TopTable {
   onClick(e) {
     this.withRow(e, (r) => {
       if (e.target.closest("[data-act=sandwich]")) this.events.sandwich(r);
+      else if (e.target.closest("[data-act=source]")) this.events.source(r);
       else this.events.pick(r);
     });
   }
@@ -173,6 +176,7 @@ export class TopTable {
     if (!r || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === "Enter" || e.key === " ") this.events.pick(r);
     else if (e.key === "s" && this.functions) this.events.sandwich(r);
+    else if (e.key === "o" && this.functions) this.events.source(r);
     else return;
     e.preventDefault();
     e.stopPropagation();

@@ -28,4 +28,5 @@ test("whatever is not exact is flagged", () => {
   });
   assert.deepEqual(f.flags.map((x) => x.text), ["incomplete", "1 damaged block left out", "estimated", "2 shortened profiles", "5.00% without names", "3 frames not drawn"]);
   assert.deepEqual(f.flags.filter((x) => x.bad).length, 2);
+  assert.deepEqual(f.flags.filter((x) => x.link).map((x) => [x.text, x.link]), [["5.00% without names", "/builds"]]);
 });
