@@ -91,8 +91,11 @@ func openRoots(m map[string]*os.Root) []*os.Root {
 
 // finish adds what there is to say once all files were read.
 func (l *lookup) finish() []string {
-	if l.newer > 0 {
-		l.note("%s are newer than the program: their lines may have moved", plural(l.newer, "file"))
+	switch {
+	case l.newer == 1:
+		l.note("1 file is newer than the program: its lines may have moved")
+	case l.newer > 1:
+		l.note("%s files are newer than the program: their lines may have moved", grouped(l.newer))
 	}
 	return l.notes
 }

@@ -65,7 +65,7 @@ func (f *File) what() string {
 
 // write writes a line or more: "    stored: 1,204 of 1,310 source files, 3.1 MB".
 func (s *Source) write(b *strings.Builder, verbose bool) {
-	fmt.Fprintf(b, "    %s: %s of %s, %s\n", s.State, grouped(s.Files), plural(s.Named, "source file"), settings.SizeText(s.Bytes))
+	fmt.Fprintf(b, "    %s: %s of %s source files, %s\n", s.State, grouped(s.Files), grouped(s.Named), settings.SizeText(s.Bytes))
 	if s.Error != "" {
 		fmt.Fprintf(b, "    source: %s\n", s.Error)
 	}
@@ -87,11 +87,4 @@ func grouped(n int) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return grouped(n) + " " + noun + "s"
 }
