@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -74,19 +75,11 @@ func (o *Options) lookup(ctx context.Context, f *File, names []string) (*lookup,
 }
 
 func (l *lookup) close() {
-	for _, r := range append([]*os.Root{l.dir, l.std, l.cache}, openRoots(l.others)...) {
+	for _, r := range append(slices.Collect(maps.Values(l.others)), l.dir, l.std, l.cache) {
 		if r != nil {
 			_ = r.Close() // only read
 		}
 	}
-}
-
-func openRoots(m map[string]*os.Root) []*os.Root {
-	var out []*os.Root
-	for _, r := range m {
-		out = append(out, r)
-	}
-	return out
 }
 
 // finish adds what there is to say once all files were read.

@@ -167,7 +167,7 @@ func TestSource(t *testing.T) {
 		{"trimmed", []string{"-trimpath"}, []string{
 			"example.org/shop/main.go", "example.org/shop/cart/cart.go", "example.org/tax@v0.1.0/tax.go", "runtime/proc.go", "github.com/google/go-cmp@v0.7.0/cmp/compare.go",
 		}},
-		{"as it is", nil, []string{abs("main.go"), abs("cart/cart.go"), abs("../tax/tax.go"), strings.TrimPrefix(runtime.GOROOT(), "/") + "/src/runtime/proc.go"}},
+		{"as it is", nil, []string{abs("main.go"), abs("cart/cart.go"), abs("../tax/tax.go"), "/src/runtime/proc.go"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			exe := build(t, dir, c.args...)
@@ -177,7 +177,7 @@ func TestSource(t *testing.T) {
 			}
 			got := names(t, first)
 			for _, name := range c.want {
-				if !slices.Contains(got, name) {
+				if !slices.ContainsFunc(got, func(f string) bool { return f == name || name[0] == '/' && strings.HasSuffix(f, name) }) {
 					t.Errorf("%s is not there", name)
 				}
 			}
