@@ -69,6 +69,7 @@ func tryTable(t testing.TB, blob []byte) {
 		}
 	}
 	table.Functions("runtime.main")
+	table.Files()
 	table.Address(rnd.Uint64())
 	if err := table.Err(); err != nil && !errors.Is(err, inquest.ErrInvalid) {
 		t.Errorf("table: %v", err)

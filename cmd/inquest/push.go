@@ -40,12 +40,15 @@ func connect(o remote.Options) (*remote.Client, error) {
 func runPush(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var to remote.Options
 	var o push.Options
-	var asJSON bool
+	var asJSON, verbose bool
 	s := settings.New("inquest push", "inquest push stores executables, libraries and debug companions in a collector, which names functions and lines with them. "+
-		"Directories are searched for ELF files. What is there already is not sent, and what was sent of a file is not sent again. "+
+		"Directories are searched for ELF files. With -source it stores their source files, too: those, and only those, that the programs name. What is there already is not sent, and what was sent of a file is not sent again. "+
 		"Exit codes: 0 all is stored, 1 something went wrong, 2 called wrongly, 3 the collector refuses a file.")
 	s.Arguments(&o.Paths, "FILE…", 0)
 	defineCollector(s, &to, "scope ingest")
+	s.Group("Source")
+	s.String(&o.SourceDir, "source", "", "send source files as well; of programs built with -trimpath, `DIR` is the root of their module (-source . is here)").Path = true
+	s.Bool(&verbose, "v", false, "list the source files that are missing, and why")
 	s.Group("Sending")
 	s.Size(&o.RateBytes, "rate", 0, 0, "`BYTES` a second to send at most; 0 is no bound").Default = ""
 	s.Bool(&asJSON, "json", false, "write JSON")
@@ -65,7 +68,7 @@ func runPush(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	report, err := push.Run(ctx, o)
 	line.Clear()
 	if err == nil || report != nil {
-		if werr := writePush(stdout, report, asJSON); werr != nil {
+		if werr := writePush(stdout, report, asJSON, verbose); werr != nil {
 			return errors.Join(err, werr)
 		}
 	}
@@ -78,9 +81,9 @@ func runPush(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return pushed(report)
 }
 
-func writePush(w io.Writer, r *push.Report, asJSON bool) error {
+func writePush(w io.Writer, r *push.Report, asJSON, verbose bool) error {
 	if !asJSON {
-		return r.Write(w, settings.Colours(w))
+		return r.Write(w, settings.Colours(w), verbose)
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -89,12 +92,12 @@ func writePush(w io.Writer, r *push.Report, asJSON bool) error {
 
 // pushed is the error of a push of which files are not stored.
 func pushed(r *push.Report) error {
-	refused, failed := r.Failures()
+	refused, failed, of := r.Failures()
 	switch {
 	case failed > 0:
-		return fmt.Errorf("%d of %d files are not stored; push again to go on", refused+failed, len(r.Files))
+		return fmt.Errorf("%d of %d files are not stored; push again to go on", refused+failed, of)
 	case refused > 0:
-		return fmt.Errorf("%d of %d files: %w", refused, len(r.Files), program.ErrRefused)
+		return fmt.Errorf("%d of %d files: %w", refused, of, program.ErrRefused)
 	}
 	return nil
 }

@@ -24,33 +24,38 @@ import (
 
 // What became of a file.
 const (
-	stateStored  = "stored"
-	stateThere   = "already there"
-	stateRefused = "refused"
-	stateFailed  = "failed"
-	stateNotSent = "not sent" // it did not come to that
+	stateStored   = "stored"
+	stateThere    = "already there"
+	stateRefused  = "refused"
+	stateFailed   = "failed"
+	stateNotSent  = "not sent"  // it did not come to that
+	stateNotFound = "not found" // of source: none of the files is on this machine
 )
 
 // File is one file and what became of it.
 type File struct {
-	Path    string `json:"path"`
-	ID      string `json:"id,omitempty"`
-	SHA256  string `json:"sha256,omitempty"`
-	Bytes   int64  `json:"bytes"`
-	Kind    string `json:"kind"` // one of inquest.Binary…
-	Arch    string `json:"arch"`
-	Go      string `json:"go_version,omitempty"` // "" if Go did not build it
-	DWARF   bool   `json:"dwarf"`
-	State   string `json:"state"` // stored, already there, refused, failed or not sent
-	Error   string `json:"error,omitempty"`
-	Warning string `json:"warning,omitempty"` // what it cannot do, and what helps
+	Path    string  `json:"path"`
+	ID      string  `json:"id,omitempty"`
+	SHA256  string  `json:"sha256,omitempty"`
+	Bytes   int64   `json:"bytes"`
+	Kind    string  `json:"kind"` // one of inquest.Binary…
+	Arch    string  `json:"arch"`
+	Go      string  `json:"go_version,omitempty"` // "" if Go did not build it
+	DWARF   bool    `json:"dwarf"`
+	State   string  `json:"state"` // stored, already there, refused, failed or not sent
+	Error   string  `json:"error,omitempty"`
+	Warning string  `json:"warning,omitempty"` // what it cannot do, and what helps
+	Source  *Source `json:"source,omitempty"`  // nil: not asked for, or sent for another file of the build
 
 	symtab bool
+	build  inquest.Build
+	built  time.Time // when it was written
 }
 
 // Options say what to send where.
 type Options struct {
 	Paths     []string // files, and directories that are searched for ELF files
+	SourceDir string   // if not "", the source of programs is sent too: the root of their main module, for what -trimpath built
 	Client    *remote.Client
 	RateBytes int64                           // a second, at most; 0: no bound
 	Progress  func(part float64, what string) // part from 0 to 1, below 0 if it is not known; may be nil
@@ -93,25 +98,56 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	// A companion is checked against its program, if that is there.
 	slices.SortStableFunc(r.Files, func(a, b File) int { return order(&a) - order(&b) })
 	r.warn()
+	if o.SourceDir != "" {
+		if err := o.checkSourceDir(r.Files); err != nil {
+			return nil, err
+		}
+	}
 	if err := o.reach(ctx, r.Files[0].ID); err != nil {
 		return nil, err
 	}
+	return r, o.sendAll(ctx, r)
+}
+
+// sendAll sends all files, then the source of all programs. It returns an
+// error that others would meet as well.
+func (o *Options) sendAll(ctx context.Context, r *Report) error {
 	for i := range r.Files {
 		f := &r.Files[i]
 		if f.State != stateNotSent {
 			continue
 		}
 		if err := o.send(ctx, f); err != nil {
-			r.fail(f, err)
-			if ctx.Err() != nil {
-				return r, errors.New("stopped; pushed again, it goes on where it was")
-			}
-			if everywhere(err) {
-				return r, err
+			f.State, f.Error = failure(err)
+			if err := passOn(ctx, err); err != nil {
+				return err
 			}
 		}
 	}
-	return r, nil
+	for i := range r.Files {
+		if o.SourceDir == "" {
+			break
+		}
+		f := &r.Files[i]
+		if err := o.sendSource(ctx, r, f); err != nil {
+			f.Source.State, f.Source.Error = failure(err)
+			if err := passOn(ctx, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// passOn returns the error if it is of no use to go on after it.
+func passOn(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("stopped; pushed again, it goes on where it was")
+	case everywhere(err):
+		return err
+	}
+	return nil
 }
 
 func order(f *File) int {
@@ -138,7 +174,7 @@ func identify(path string) (*File, error) {
 	}
 	f := &File{
 		Path: filepath.Clean(path), ID: b.ID, Bytes: b.Bytes, Kind: b.Kind, Arch: b.Arch, Go: b.GoVersion, DWARF: b.DWARF,
-		State: stateNotSent, symtab: b.Symtab,
+		State: stateNotSent, symtab: b.Symtab, build: b.Build, built: info.ModTime(),
 	}
 	if f.ID == "" {
 		f.State, f.Error = stateRefused, "it has no build id, so nothing could be found by it: link with --build-id (gcc: -Wl,--build-id), or do not strip notes"
@@ -194,14 +230,7 @@ func (o *Options) send(ctx context.Context, f *File) error {
 	if f.SHA256, err = symbolize.Sum(in, f.Bytes); err != nil {
 		return err
 	}
-	p := &pace{file: f, show: o.Progress}
-	sender := upload.Sender{
-		Base: o.Client.Base(), Do: o.Client.Do, RateBytes: o.RateBytes, Progress: p.have,
-		Retrying: func(err error, pause time.Duration) {
-			o.Progress(-1, fmt.Sprintf("%s: again in %v: %v", filepath.Base(f.Path), pause.Round(time.Second), err))
-		},
-	}
-	stored, err := sender.Send(ctx, upload.Binary{ID: f.ID, SHA256: f.SHA256, Bytes: f.Bytes, File: in})
+	stored, err := o.sender(f).Send(ctx, upload.Binary{ID: f.ID, SHA256: f.SHA256, Bytes: f.Bytes, File: in})
 	if err != nil {
 		return err
 	}
@@ -212,33 +241,54 @@ func (o *Options) send(ctx context.Context, f *File) error {
 	return nil
 }
 
+// sender sends a file and shows how it goes.
+func (o *Options) sender(f *File) *upload.Sender {
+	p := &pace{file: f, show: o.Progress}
+	return &upload.Sender{
+		Base: o.Client.Base(), Do: o.Client.Do, RateBytes: o.RateBytes, Progress: p.have,
+		Retrying: func(err error, pause time.Duration) {
+			o.Progress(-1, fmt.Sprintf("%s: again in %v: %v", filepath.Base(f.Path), pause.Round(time.Second), err))
+		},
+	}
+}
+
 // everywhere says whether other files would fare no better.
 func everywhere(err error) bool {
 	var r *remote.Refusal
 	return errors.As(err, &r) && r.Status == 0 || errors.Is(err, inquest.ErrUnauthorized) || errors.Is(err, inquest.ErrForbidden)
 }
 
-// fail notes an error about a file.
-func (r *Report) fail(f *File, err error) {
-	f.State, f.Error = stateFailed, err.Error()
+// failure says what an error makes of a file.
+func failure(err error) (state, text string) {
+	state, text = stateFailed, err.Error()
 	if !upload.Passing(err) {
-		f.State = stateRefused
+		state = stateRefused
 	}
-	if errors.Is(err, inquest.ErrTooLarge) {
-		f.Error += "; the collector's setting -max-binary says how large one may be, or a proxy before it is narrower than 32 MiB a request"
+	var r *remote.Refusal
+	if errors.Is(err, inquest.ErrTooLarge) && errors.As(err, &r) {
+		text += "; the collector's setting -max-binary says how large one may be, or a proxy before it is narrower than 32 MiB a request"
 	}
+	return state, text
 }
 
-// Failures counts the files that are not stored: refused for good, and for
-// another reason.
-func (r *Report) Failures() (refused, failed int) {
+// Failures counts what is not stored, of files and their sources: refused for
+// good, and for another reason; of is how many there are.
+func (r *Report) Failures() (refused, failed, of int) {
 	for i := range r.Files {
-		switch r.Files[i].State {
-		case stateRefused:
-			refused++
-		case stateFailed, stateNotSent:
-			failed++
+		f := &r.Files[i]
+		states := []string{f.State}
+		if f.Source != nil {
+			states = append(states, f.Source.State)
+		}
+		of += len(states)
+		for _, state := range states {
+			switch state {
+			case stateRefused:
+				refused++
+			case stateFailed, stateNotSent, "":
+				failed++
+			}
 		}
 	}
-	return refused, failed
+	return refused, failed, of
 }

@@ -3,14 +3,16 @@ package push
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/settings"
 )
 
-// Write writes the report for people, in colour if the terminal has any.
-func (r *Report) Write(w io.Writer, colour bool) error {
+// Write writes the report for people, in colour if the terminal has any. With
+// verbose it lists the source files that are missing.
+func (r *Report) Write(w io.Writer, colour, verbose bool) error {
 	paint := func(text, code string) string {
 		if !colour {
 			return text
@@ -31,6 +33,9 @@ func (r *Report) Write(w io.Writer, colour bool) error {
 		}
 		if f.Warning != "" {
 			fmt.Fprintf(&b, "    %s %s\n", paint("warning:", "33"), f.Warning)
+		}
+		if f.Source != nil {
+			f.Source.write(&b, verbose)
 		}
 	}
 	if r.Skipped > 0 {
@@ -56,4 +61,30 @@ func (f *File) what() string {
 		id = "no build id"
 	}
 	return kind + ", " + f.Arch + ", " + id
+}
+
+// write writes a line or more: "    stored: 1,204 of 1,310 source files, 3.1 MB".
+func (s *Source) write(b *strings.Builder, verbose bool) {
+	fmt.Fprintf(b, "    %s: %s of %s source files, %s\n", s.State, grouped(s.Files), grouped(s.Named), settings.SizeText(s.Bytes))
+	if s.Error != "" {
+		fmt.Fprintf(b, "    source: %s\n", s.Error)
+	}
+	for _, note := range s.Notes {
+		fmt.Fprintf(b, "    %s\n", note)
+	}
+	if !verbose {
+		return
+	}
+	for _, a := range s.Missing {
+		fmt.Fprintf(b, "    not sent: %s: %s\n", a.File, a.Why)
+	}
+}
+
+// grouped spells a number with commas.
+func grouped(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
 }
