@@ -23,7 +23,7 @@ type command struct {
 
 // commands in the order the help lists them.
 var commands = []command{
-	{settings.Command{Name: "push", Args: "-to URL [flags] FILE…", Summary: "store executables and debug information in a collector"}, runPush},
+	{settings.Command{Name: "push", Args: "-to URL [flags] FILE…", Summary: "store executables, debug information and source in a collector"}, runPush},
 	{settings.Command{Name: "builds", Args: "-to URL [flags] [ID]", Summary: "show which builds a collector knows, and which are affected by vulnerabilities"}, runBuilds},
 	{settings.Command{Name: "load", Args: "-to URL [flags]", Summary: "send a simulated fleet to a collector and measure what it takes"}, runLoad},
 }

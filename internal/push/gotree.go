@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,38 +43,47 @@ func askGo(ctx context.Context) (*goTree, error) {
 func (l *lookup) openGo(ctx context.Context) {
 	t, err := askGo(ctx)
 	if err != nil {
-		l.stdWhy = "the go command does not work here: the standard library is not looked for"
+		l.note("the go command does not work here: only absolute paths and the module at -source are looked for")
 		return
 	}
-	l.cache, _ = os.OpenRoot(t.GOMODCACHE) // there is none before the first download
+	l.cache, _ = openAbsolute(t.GOMODCACHE) // there is none before the first download
 	src := filepath.Join(t.GOROOT, "src")
 	if !sameGo(t.GOVERSION, l.build.GoVersion) {
 		// The go command keeps other versions of itself as modules.
 		src = filepath.Join(t.GOMODCACHE, "golang.org", "toolchain@v0.0.1-"+release(l.build.GoVersion)+"."+runtime.GOOS+"-"+runtime.GOARCH, "src")
 	}
-	if l.std, err = os.OpenRoot(src); err != nil {
-		l.stdWhy = "the standard library is left out: the program was built by " + l.build.GoVersion + ", and " + t.GOVERSION + " is here"
+	if l.std, err = openAbsolute(src); err != nil {
+		l.note("the standard library is left out: the program was built by %s, and %s is here", l.build.GoVersion, t.GOVERSION)
 	}
+}
+
+// openAbsolute opens a directory that was told by the go command, which may know
+// of none.
+func openAbsolute(dir string) (*os.Root, error) {
+	if !filepath.IsAbs(dir) {
+		return nil, inquest.Errorf(inquest.ErrNotFound, "directory %q is not absolute", dir)
+	}
+	return os.OpenRoot(dir)
 }
 
 // checkGOROOT looks whether absolute names of the standard library lead to that
 // of another version by now.
 func (l *lookup) checkGOROOT(names []string) {
-	for _, name := range names {
-		root, ok := strings.CutSuffix(name, "/src/runtime/proc.go")
-		if !ok || !path.IsAbs(root) {
-			continue
-		}
-		text, err := os.ReadFile(filepath.Join(root, "VERSION"))
-		if err != nil {
-			return // of a toolchain somebody built; or nothing is there
-		}
-		version, _, _ := strings.Cut(string(text), "\n")
-		if version = strings.TrimSpace(version); !sameGo(version, l.build.GoVersion) {
-			l.goroot = root
-			l.note("the standard library is left out: the program was built by %s, and %s is where that was", l.build.GoVersion, version)
-		}
+	const known = "/src/runtime/proc.go" // in all programs
+	i := slices.IndexFunc(names, func(name string) bool { return path.IsAbs(name) && strings.HasSuffix(name, known) })
+	if i < 0 || l.build.GoVersion == "" {
 		return
+	}
+	root := strings.TrimSuffix(names[i], known)
+	text, err := os.ReadFile(filepath.Join(root, "VERSION"))
+	if err != nil {
+		return // of a toolchain somebody built; or nothing is there
+	}
+	l.goroot = root
+	version, _, _ := strings.Cut(string(text), "\n")
+	if version = strings.TrimSpace(version); !sameGo(version, l.build.GoVersion) {
+		l.moved = true
+		l.note("the standard library is left out: the program was built by %s, and %s is where that was", l.build.GoVersion, version)
 	}
 }
 

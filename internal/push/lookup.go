@@ -30,6 +30,8 @@ type absentError struct{ why string }
 
 func (e *absentError) Error() string { return e.why }
 
+var errNoFile = absent("no such file")
+
 func absent(format string, args ...any) error { return &absentError{fmt.Sprintf(format, args...)} }
 
 // lookup finds the source files of one program: absolute paths as they are,
@@ -45,8 +47,8 @@ type lookup struct {
 	std     *os.Root // GOROOT/src; nil: there is none of the program's version
 	cache   *os.Root // GOMODCACHE; nil: there is none
 	others  map[string]*os.Root
-	goroot  string // that absolute names are below, but another version is there by now
-	stdWhy  string // why std is nil
+	goroot  string // that absolute names of the standard library are below; "" if unknown
+	moved   bool   // another version of Go is at goroot now
 	newer   int
 	notes   []string
 }
@@ -68,7 +70,8 @@ func (o *Options) lookup(ctx context.Context, f *File, names []string) (*lookup,
 		l.vendor = "\n" + string(vendor)
 	}
 	l.checkGOROOT(names)
-	if slices.ContainsFunc(names, func(name string) bool { return !filepath.IsAbs(name) }) && l.build.GoVersion != "" {
+	trimmed := func(name string) bool { return strings.Index(name, "/") > 0 }
+	if l.build.GoVersion != "" && slices.ContainsFunc(names, trimmed) {
 		l.openGo(ctx)
 	}
 	return l, nil
@@ -106,10 +109,14 @@ func (l *lookup) read(name string) ([]byte, error) {
 		return nil, absent("it does not end as source files do")
 	}
 	if filepath.IsAbs(name) {
-		if l.goroot != "" && strings.HasPrefix(name, l.goroot+"/") {
+		isGo := l.goroot != "" && strings.HasPrefix(name, l.goroot+"/")
+		if isGo && l.moved {
 			return nil, absent("another version of Go is there now")
 		}
-		return l.readRegular(os.Lstat, os.Open, filepath.Clean(name), true)
+		return l.readRegular(os.Lstat, os.Open, filepath.Clean(name), !isGo && !strings.Contains(name, "@v"))
+	}
+	if !fs.ValidPath(name) {
+		return nil, absent("its name says not where it is")
 	}
 	mod, rest, ok := splitVersion(name)
 	if ok {
@@ -126,7 +133,6 @@ func (l *lookup) read(name string) ([]byte, error) {
 		return nil, absent("its name says not where it is")
 	}
 	if l.std == nil {
-		l.note("%s", l.stdWhy)
 		return nil, absent("no standard library of the program's version of Go is here")
 	}
 	return l.readRoot(l.std, name, false)
@@ -151,25 +157,36 @@ func (l *lookup) readModule(mod, rest string) ([]byte, error) {
 	if m == nil {
 		return nil, absent("the program was not built from module %s", mod)
 	}
-	if built := m.Built(); built.Version == "" {
-		return l.readReplaced(built.Path, rest)
-	} else if l.cache != nil {
-		dir, err := cacheDir(built)
-		if err != nil {
-			return nil, absent("%v", err)
-		}
-		text, err := l.readRoot(l.cache, path.Join(dir, rest), false)
-		if err == nil {
-			return text, nil
-		}
-	}
-	if l.dir != nil && strings.Contains(l.vendor, "\n# "+m.Path+" "+m.Version) {
+	text, err := l.readBuilt(m.Built(), rest)
+	if err != nil && l.vendored(m) {
 		return l.readRoot(l.dir, path.Join("vendor", m.Path, rest), true)
 	}
-	if l.cache == nil {
-		l.note("no module cache is here: modules are not looked for")
+	return text, err
+}
+
+// vendored says whether the main module has a copy of this version of a module.
+func (l *lookup) vendored(m *inquest.Module) bool {
+	line := "\n# " + m.Path + " " + m.Version
+	return l.dir != nil && (strings.Contains(l.vendor, line+"\n") || strings.Contains(l.vendor, line+" =>"))
+}
+
+// readBuilt reads a file of a module, or of the one that replaces it.
+func (l *lookup) readBuilt(m *inquest.Module, rest string) ([]byte, error) {
+	if m.Version == "" {
+		return l.readReplaced(m.Path, rest)
 	}
-	return nil, absent("module %s@%s is not in the module cache, or not this file of it", m.Built().Path, m.Built().Version)
+	if l.cache == nil {
+		return nil, absent("no module cache is here")
+	}
+	dir, err := cacheDir(m)
+	if err != nil {
+		return nil, absent("%v", err)
+	}
+	text, err := l.readRoot(l.cache, path.Join(dir, rest), false)
+	if errors.Is(err, errNoFile) {
+		err = absent("module %s@%s is not in the module cache, or not this file of it", m.Path, m.Version)
+	}
+	return text, err
 }
 
 // cacheDir is where a module is in the module cache.
@@ -241,6 +258,9 @@ func (l *lookup) readRegular(lstat func(string) (fs.FileInfo, error), open func(
 
 // unreadable says why a file cannot be read; its path is known.
 func unreadable(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errNoFile
+	}
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		err = p.Err

@@ -247,6 +247,71 @@ func TestSourceLeftOut(t *testing.T) {
 	}
 }
 
+// TestSourceOtherGo has another version of Go, an empty module cache and a
+// vendor directory.
+func TestSourceOtherGo(t *testing.T) {
+	dir := shop(t)
+	exe := build(t, dir, "-trimpath")
+	vendor := exec.Command("go", "mod", "vendor")
+	vendor.Dir, vendor.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+	if msg, err := vendor.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, msg)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "../tax")); err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	script := "#!/bin/sh\necho '{\"GOROOT\":\"/nonesuch\",\"GOMODCACHE\":\"" + bin + "\",\"GOVERSION\":\"go1.20.1\"}'\n"
+	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin)
+	s, zip, err := pushSource(t, exe, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := names(t, zip)
+	for name, want := range map[string]bool{
+		"github.com/google/go-cmp@v0.7.0/cmp/compare.go": true, "example.org/tax@v0.1.0/tax.go": true, "example.org/shop/main.go": true, "runtime/proc.go": false,
+	} {
+		if slices.Contains(got, name) != want {
+			t.Errorf("%s is sent: %v", name, !want)
+		}
+	}
+	if len(s.Notes) == 0 || !strings.Contains(s.Notes[0], "and go1.20.1 is here") {
+		t.Errorf("%q", s.Notes)
+	}
+}
+
+// TestSourceOfReplacedGo has another version of Go where that was which the
+// program was built by.
+func TestSourceOfReplacedGo(t *testing.T) {
+	dir, root := shop(t), t.TempDir()
+	file := filepath.Join(root, "src/runtime/proc.go")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		filepath.Join(root, "VERSION"):      "go1.20.1\ntime 2023-02-01T00:00:00Z\n",
+		file:                                "package runtime\n",
+		filepath.Join(dir, "cart/other.go"): "package cart\n\n//line " + file + ":1\nfunc linked(n int) int { println(n); return n }\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, _, err := pushSource(t, build(t, dir, "-trimpath"), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []push.Absent{{File: file, Why: "another version of Go is there now"}}; !slices.Equal(s.Missing, want) {
+		t.Errorf("got %v, want %v", s.Missing, want)
+	}
+	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "and go1.20.1 is where that was") {
+		t.Errorf("%q", s.Notes)
+	}
+}
+
 // TestSourceNewer says that files may not be those the program was built of.
 func TestSourceNewer(t *testing.T) {
 	dir := shop(t)
