@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -157,10 +156,10 @@ func pathSums(p *pprof.Profile, col int) map[string]int64 {
 }
 
 func addressName(l *pprof.Location) string {
-	if l.Mapping == nil || l.Mapping.File == "" {
-		return fmt.Sprintf("0x%x", l.Address)
+	if l.Mapping == nil {
+		return inquest.Address{Offset: l.Address}.String()
 	}
-	return fmt.Sprintf("%s+0x%x", path.Base(l.Mapping.File), l.Address-l.Mapping.Start+l.Mapping.Offset)
+	return inquest.NewAddress(l.Mapping.File, l.Mapping.BuildID, l.Address-l.Mapping.Start+l.Mapping.Offset).String()
 }
 
 // oddProfile has what the corpus does not.
@@ -253,7 +252,7 @@ func TestOddProfiles(t *testing.T) {
 			names[n] = tree.Unsymbolized[i+1]
 		}
 		wantNames := map[string]bool{
-			"outer": false, "inner": false, "_only_system": false, "[vdso]+0x10": true, "0xdeadbeef": true, "odd+0x2002": true,
+			"outer": false, "inner": false, "_only_system": false, "[vdso]+0x10": true, "0xdeadbeef": true, "odd+0x2002@abcd": true,
 		}
 		if diff := cmp.Diff(wantNames, names); diff != "" {
 			t.Fatal(diff)
