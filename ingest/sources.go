@@ -157,10 +157,12 @@ func (b *Binaries) askSource(ctx context.Context, up *url.URL, id, file string) 
 	return text, err
 }
 
+// fetchSource asks an upstream. The path is of a profile, so it must not lead
+// to other places of the server.
 func (b *Binaries) fetchSource(ctx context.Context, up *url.URL, id, file string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, upstreamSource)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, up.JoinPath("buildid", id, "source", file).String(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, up.JoinPath("buildid", id, "source", path.Clean("/"+file)).String(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package ingest_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/ingest"
 	"github.com/goinquest/inquest/symbolize"
 )
@@ -132,5 +137,50 @@ func TestRealDebuginfod(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("not fetched")
 		}
+	}
+}
+
+// TestUpstreamSource asks another server for source files: once each, below its
+// own path, and no more of them than is taken.
+func TestUpstreamSource(t *testing.T) {
+	const id = "aabbccddeeff0011"
+	var asked []string
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path)
+		switch r.URL.Path {
+		case "/base/buildid/" + id + "/source/src/main.go":
+			_, _ = w.Write([]byte("package main\n"))
+		case "/base/buildid/" + id + "/source/huge.go":
+			_, _ = w.Write(make([]byte, 5<<20))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer up.Close()
+	b := newBinaries(t, ingest.BinariesOptions{Upstreams: []string{up.URL + "/base"}})
+	for _, ask := range []struct {
+		build, file, want string
+		err               error
+	}{
+		{id, "/src/main.go", "package main\n", nil},
+		{id, "/src/main.go", "package main\n", nil}, // remembered
+		{id, "/src/other.go", "", inquest.ErrNotFound},
+		{id, "/src/other.go", "", inquest.ErrNotFound}, // remembered
+		{id, "/../../../../secret", "", inquest.ErrNotFound},
+		{id, "/huge.go", "", inquest.ErrNotFound},
+		{"../x", "/src/main.go", "", inquest.ErrNotFound},
+		{id, "", "", inquest.ErrInvalid},
+	} {
+		text, _, err := b.Source(context.Background(), ask.build, ask.file)
+		if string(text) != ask.want || !errors.Is(err, ask.err) {
+			t.Errorf("%s of %s: %q, %v", ask.file, ask.build, text, err)
+		}
+	}
+	want := []string{"src/main.go", "src/other.go", "secret", "huge.go"}
+	for i := range want {
+		want[i] = "/base/buildid/" + id + "/source/" + want[i]
+	}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("asked (-want +got)\n%s", diff)
 	}
 }
