@@ -305,7 +305,7 @@ func (f *faultRun) run() map[string]int {
 	f.settle()
 	f.reopen()
 	f.look("opened again")
-	counts := maps.Clone(f.files.Counts())
+	counts := f.files.Counts()
 	f.finish()
 	return counts
 }

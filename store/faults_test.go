@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +89,7 @@ func (f *Faults) Failed() (what string, reads bool) {
 func (f *Faults) Counts() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.count
+	return maps.Clone(f.count)
 }
 
 // Calls that need space on the disk.

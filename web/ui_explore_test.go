@@ -310,7 +310,8 @@ func testThemesAndWidths(t *testing.T, br *browser) {
 	b.wait("UTC", `document.querySelector("#zone").textContent === "UTC"`)
 	for _, width := range []int{360, 768, 2560} {
 		b.resize(width, 900)
-		for _, to := range []string{address, w.url + "/targets", w.url + "/login"} {
+		days := w.url + "/explore?type=cpu&from=2025-12-31T23:30:30Z&until=2026-12-30T12:00:30Z" // a long text for the time
+		for _, to := range []string{address, days, w.url + "/targets", w.url + "/login"} {
 			b.open(to)
 			if to == address {
 				b.wait("the data", exploreReady)
