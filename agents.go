@@ -43,17 +43,18 @@ type Scrape struct {
 // AgentReport is what an agent says of itself every ten seconds
 // (POST /api/v1/agents/{id}/report).
 type AgentReport struct {
-	ID       string    `json:"id"`
-	Host     string    `json:"host"`
-	Version  string    `json:"version"`
-	Protocol int       `json:"protocol"`
-	Started  time.Time `json:"started"`
-	Clock    time.Time `json:"clock"` // agent's clock when sending, UTC
-	Targets  []Target  `json:"targets"`
-	Builds   []Build   `json:"builds,omitempty"` // what the running executables say of themselves
-	Spool    Spool     `json:"spool"`
-	Refuses  []string  `json:"refuses,omitempty"` // what this agent's config refuses: verbs of Command, RefuseUpload
-	Upload   Upload    `json:"upload,omitzero"`
+	ID       string       `json:"id"`
+	Host     string       `json:"host"`
+	Version  string       `json:"version"`
+	Protocol int          `json:"protocol"`
+	Started  time.Time    `json:"started"`
+	Clock    time.Time    `json:"clock"` // agent's clock when sending, UTC
+	Targets  []Target     `json:"targets"`
+	Builds   []Build      `json:"builds,omitempty"` // what the running executables say of themselves
+	Spool    Spool        `json:"spool"`
+	Refuses  []string     `json:"refuses,omitempty"` // what this agent's config refuses: verbs of Command, RefuseUpload
+	Upload   Upload       `json:"upload,omitzero"`
+	Capture  CaptureState `json:"capture,omitzero"`
 }
 
 // Spool is the state of an agent's disk spool.
@@ -87,15 +88,17 @@ type ReportAnswer struct {
 	Clock         time.Time     `json:"clock"`          // collector's clock, UTC
 	Skew          time.Duration `json:"skew_ns"`        // agent's clock minus collector's, as measured
 	MissingBuilds []string      `json:"missing_builds"` // ids whose executables the collector lacks
+	Capture       CapturePolicy `json:"capture,omitzero"`
 }
 
 // Command is one thing the collector asks an agent to do.
 type Command struct {
 	ID      string `json:"id"`
-	Verb    string `json:"verb"`              // VerbProfile
+	Verb    string `json:"verb"`              // VerbProfile, VerbSnapshot
 	Target  string `json:"target"`            // Target.ID
 	Kind    Kind   `json:"kind,omitempty"`    // for VerbProfile
 	Seconds int    `json:"seconds,omitempty"` // for VerbProfile of a kind that takes time
+	Tier    Tier   `json:"tier,omitempty"`    // for VerbSnapshot
 }
 
 // VerbProfile takes one profile of a target now.
@@ -104,9 +107,11 @@ const VerbProfile = "profile"
 // CommandResult is what became of a Command
 // (POST /api/v1/agents/{id}/commands/{command}).
 type CommandResult struct {
-	Error   string    `json:"error,omitempty"`
-	Service string    `json:"service,omitempty"`
-	Kind    Kind      `json:"kind,omitempty"`
-	Start   time.Time `json:"start,omitzero"`    // of the profile that was taken
-	Profile string    `json:"profile,omitempty"` // id of the stored profile
+	Error   string        `json:"error,omitempty"`
+	Service string        `json:"service,omitempty"`
+	Kind    Kind          `json:"kind,omitempty"`
+	Start   time.Time     `json:"start,omitzero"`       // of the profile that was taken
+	Profile string        `json:"profile,omitempty"`    // id of the stored profile
+	Crash   string        `json:"crash,omitempty"`      // id of the snapshot's Crash
+	Stopped time.Duration `json:"stopped_ns,omitempty"` // how long it was stopped for the snapshot
 }

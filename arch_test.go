@@ -28,9 +28,10 @@ var arrows = map[string][]string{
 	"calltree":  {},
 	"symbolize": {},
 	"store":     {"profile", "calltree"},
-	"ingest":    {"profile", "store", "symbolize"},
+	"coredump":  {"symbolize"},
+	"ingest":    {"profile", "store", "symbolize", "coredump"},
 	"query":     {"profile", "calltree", "store"},
-	"agent":     {"profile", "symbolize", "internal/upload"},
+	"agent":     {"profile", "symbolize", "coredump", "internal/upload"},
 	"web":       {"profile", "calltree", "store", "ingest", "query"},
 
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
