@@ -46,6 +46,9 @@ func (p *Pool) tell(crashes ...inquest.Crash) error {
 	p.eventMu.Lock()
 	defer p.eventMu.Unlock()
 	err := p.append(lines, len(crashes))
+	for err != nil && noSpace(err) && p.makeSpace() {
+		err = p.append(lines, len(crashes))
+	}
 	if err != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -54,6 +57,13 @@ func (p *Pool) tell(crashes ...inquest.Crash) error {
 	}
 	p.signal()
 	return err
+}
+
+// makeSpace drops something because the disk is full, though the quota is not.
+func (p *Pool) makeSpace() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dropLeast()
 }
 
 // append writes records to the newest segment and syncs it. Callers hold

@@ -224,6 +224,9 @@ func (p *Pool) recover() error {
 
 // recoverAside counts what is kept to look at.
 func (p *Pool) recoverAside() error {
+	if _, err := p.files.List(""); err != nil {
+		return err
+	}
 	for _, dir := range []string{dirRefused, dirDamaged} {
 		kept, err := p.files.List(dir)
 		if err != nil {

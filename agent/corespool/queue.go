@@ -8,8 +8,8 @@ import (
 	"github.com/goinquest/inquest/coredump"
 )
 
-// Cores hands out the oldest core that may be shipped now; it stays as it is
-// until Done, Drop, Refuse or Return, which must be called. If there is none,
+// Core hands out the oldest core that may be shipped now; it stays as it is
+// until Done, Refuse or Return, which must be called. If there is none,
 // wait is how long until one may be tried again (0: none waits).
 func (p *Pool) Core() (c *Core, wait time.Duration) {
 	defer p.tellLost()
@@ -124,8 +124,8 @@ func (p *Pool) refuse(it *core, reason string) {
 	p.counts.DroppedCores++
 	p.counts.LastError = reason
 	p.forget(it)
-	// The record goes first: what is left without it is moved aside as well.
-	for _, ext := range []string{extCrash, extLedger, extImage} {
+	// The record goes last, as when a core is removed.
+	for _, ext := range []string{extImage, extLedger, extCrash} {
 		if _, err := os.Stat(p.files.Path(dirCores, it.id+ext)); err == nil {
 			p.aside(dirCores, it.id+ext, dirRefused)
 		}

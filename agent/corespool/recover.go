@@ -86,11 +86,11 @@ func (p *Pool) recoverCore(id string, files map[string]time.Time) error {
 	case part:
 		if kept, err = p.salvage(c, reasonKilled); err == nil && kept != nil {
 			p.counts.Salvaged++
-			c = kept.crash
-			if err := p.tell(c); err != nil {
-				return err
-			}
 		}
+	}
+	if errors.Is(err, inquest.ErrDiskFull) {
+		p.fail("take up core of crash "+id, err) // it waits for the next start
+		return nil
 	}
 	if kept != nil {
 		kept.taken = files[extCrash]
@@ -108,8 +108,8 @@ func (p *Pool) recoverLoss(c inquest.Crash, files map[string]time.Time, why erro
 		reason = fmt.Sprintf("the core was damaged on the agent's disk: %v", why)
 		p.counts.DroppedCores++
 	}
-	if err := p.tell(withoutCore(c, reason)); err != nil {
-		return err
+	if p.tell(withoutCore(c, reason)) != nil {
+		return nil // noted there; it waits for the next start
 	}
 	if why != nil {
 		for _, ext := range []string{extLedger, extImage} {
@@ -158,8 +158,8 @@ func (p *Pool) reopen(c inquest.Crash, ext string) (*core, error) {
 	return k, nil
 }
 
-// salvage makes a core of what was written of an image that was cut short. It
-// returns nil if that is not even a minicore; the files are the caller's then.
+// salvage makes a core of what was written of an image that was cut short, and
+// tells its crash. It returns nil if that is not even a minicore; the files are the caller's then.
 func (p *Pool) salvage(c inquest.Crash, reason string) (*core, error) {
 	l, err := p.ledgerOf(c.ID)
 	if err != nil {
@@ -181,6 +181,9 @@ func (p *Pool) salvage(c inquest.Crash, reason string) (*core, error) {
 	}
 	if err := p.files.Write(dirCores, c.ID+extCrash, record); err != nil {
 		return nil, diskError("keep core", err)
+	}
+	if err := p.tell(c); err != nil {
+		return nil, err
 	}
 	if err := p.files.Rename(dirCores+"/"+c.ID+extPart, dirCores+"/"+c.ID+extImage); err != nil {
 		return nil, err
