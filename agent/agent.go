@@ -21,17 +21,20 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/agent/corespool"
 	"github.com/goinquest/inquest/agent/spool"
 	"github.com/goinquest/inquest/profile"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +51,9 @@ type Options struct {
 	SpoolQuotaBytes int64         // default 1 GiB
 	SpoolMaxAge     time.Duration // older profiles are dropped; default 24 h
 	UploadRateBytes int64         // of binaries, a second; default 10 MiB
+	CoreQuotaBytes  int64         // cores, crashes and their texts may take in SpoolDir; default 4 GiB
+	CoreMinFree     int64         // bytes of the disk that cores leave free; default 1 GiB, negative: none
+	CoreRateBytes   int64         // of cores uploaded, a second; default 10 MiB
 	AgentID         string        // default: made at random, kept in SpoolDir
 	Host            string        // name of this machine; default: as the kernel says
 	Version         string        // of the agent, for reports and User-Agent
@@ -65,6 +71,9 @@ type Options struct {
 	// body and not block. For tests and the demo.
 	Observe func(h spool.Header, body []byte)
 }
+
+// dirCores is where in the spool's directory the core spool is.
+const dirCores = "cores"
 
 // drainTime is how long Stop lets what is spooled be shipped.
 const drainTime = 5 * time.Second
@@ -85,6 +94,8 @@ type Agent struct {
 	uploader   *uploader
 	channel    *channel
 	binaries   *binaries
+	cores      *corespool.Pool
+	crashes    *crashShipper
 	metrics    *metrics
 	unregister func()
 
@@ -138,6 +149,12 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.cores, err = corespool.Open(corespool.Options{
+		Dir: filepath.Join(o.SpoolDir, dirCores), QuotaBytes: o.CoreQuotaBytes, MinFreeBytes: o.CoreMinFree, Logger: a.log, Now: a.now,
+	})
+	if err != nil {
+		return nil, errors.Join(err, a.spool.Close())
+	}
 	a.collector = &collector{
 		base: base, client: o.HTTPClient, token: o.Token, tokenFile: o.TokenFile, userAgent: a.userAgent, now: a.now,
 	}
@@ -153,9 +170,10 @@ func New(o Options) (*Agent, error) {
 	}
 	a.uploader = &uploader{spool: a.spool, collector: a.collector, agent: a}
 	a.binaries = newBinaries(a)
+	a.crashes = newCrashShipper(a)
 	a.channel = &channel{agent: a, told: map[string]time.Time{}, trouble: map[string]string{}}
 	if a.unregister, err = a.register(o.Registerer); err != nil {
-		return nil, cmp.Or(err, a.spool.Close())
+		return nil, errors.Join(err, a.cores.Close(), a.spool.Close())
 	}
 	return a, nil
 }
@@ -219,6 +237,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	for i := range uploadersAtOnce {
 		a.shippers.Go(func() { a.uploader.run(a.shipCtx, i) })
 	}
+	a.shippers.Go(func() { a.crashes.run(a.shipCtx) })
 	a.shippers.Go(func() { a.channel.reports(a.shipCtx) })
 	a.shippers.Go(func() { a.channel.listen(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.housekeeping(a.scrapeCtx) })
@@ -299,17 +318,21 @@ func (a *Agent) Stop(ctx context.Context) {
 		a.collector.client.CloseIdleConnections()
 	}
 	a.unregister()
-	if err := a.spool.Close(); err != nil {
+	if err := errors.Join(a.cores.Close(), a.spool.Close()); err != nil {
 		a.log.Error("close spool", inquest.LogErr, err)
 	}
 }
 
-// drain waits until the spool is empty, unless the collector does not take
-// anything.
+// drain waits until profiles and crashes are shipped, unless the collector does
+// not take anything. Cores wait for the next start.
 func (a *Agent) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
-	for a.shipCtx.Err() == nil && a.spool.Stats().Profiles > 0 && !a.uploader.failing() {
+	crashes := func() bool {
+		s := a.cores.Stats()
+		return s.Events+s.Texts > 0 && !a.crashes.failing()
+	}
+	for a.shipCtx.Err() == nil && (a.spool.Stats().Profiles > 0 && !a.uploader.failing() || crashes()) {
 		if !sleep(ctx, 20*time.Millisecond) {
 			return
 		}
@@ -348,7 +371,7 @@ func (a *Agent) Report() inquest.AgentReport {
 	r := inquest.AgentReport{
 		ID: a.ID(), Host: a.host, Version: a.opts.Version, Protocol: inquest.ProtocolVersion,
 		Started: a.started.UTC(), Clock: a.now().UTC(), Targets: a.Targets(), Spool: a.spool.Stats(), Refuses: a.refuses(),
-		Upload: a.binaries.state(),
+		Upload: a.binaries.state(), Capture: a.captureState(),
 	}
 	seen := map[string]bool{}
 	for _, t := range a.list() {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,7 @@ const (
 type crashShipper struct {
 	agent *Agent
 	pool  *corespool.Pool
+	rate  int64 // of cores, bytes a second
 	pacer *upload.Pacer
 
 	mu    sync.Mutex
@@ -35,6 +37,11 @@ type crashShipper struct {
 	told  string // newest trouble that was logged
 
 	buf []byte // of one block
+}
+
+func newCrashShipper(a *Agent) *crashShipper {
+	rate := cmp.Or(max(a.opts.CoreRateBytes, 0), defaultUploadRate)
+	return &crashShipper{agent: a, pool: a.cores, rate: rate, pacer: upload.NewPacer(rate)}
 }
 
 // run ships until ctx ends.
@@ -283,8 +290,7 @@ func (s *crashShipper) block(ctx context.Context, c *corespool.Core, id string, 
 
 // put sends the bytes of a block, no faster than is allowed.
 func (s *crashShipper) put(ctx context.Context, path string, data []byte) error {
-	rate := max(s.agent.config.Capture.UploadRateBytes, 1)
-	slow := time.Duration(float64(len(data)) / float64(rate) * float64(time.Second))
+	slow := time.Duration(float64(len(data)) / float64(s.rate) * float64(time.Second))
 	ctx, cancel := context.WithTimeout(ctx, crashTimeout+2*slow)
 	defer cancel()
 	u := s.agent.collector.base.JoinPath(path)
