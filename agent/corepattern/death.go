@@ -22,8 +22,8 @@ const NoCoreLimit = ^uint64(0)
 
 // Death is one process that dumps core or has done so. It belongs to the
 // Handler that it was given to, which must call Release, and before that
-// Taken or Foreign if either holds. Its methods may be called from one
-// goroutine at a time.
+// Taken or Foreign if either holds, from one goroutine at a time. A listener
+// sets all three.
 type Death struct {
 	// PID and TID are those of the process and of the thread that died, as
 	// this host counts them; 0 if unknown. A file tells of the past: its PID
@@ -53,43 +53,20 @@ type Death struct {
 	// without the prefix COREDUMP_: EXE, UNIT, CMDLINE, CGROUP, …; nil elsewhere.
 	Told map[string]string
 
-	release func()
-	taken   func()
-	foreign func(context.Context) error
+	// Release lets the process end and closes Stream and PIDFD. It must be
+	// called, and may be called again.
+	Release func()
+	// Taken says that the death is dealt with, be its core kept or not wanted:
+	// a file that the kernel wrote for us is removed then. A file that was
+	// released without is offered again after a while.
+	Taken func()
+	// Foreign gives the death to whoever got it before we came, with the whole
+	// core, including what was read of Stream, and releases it; it is for
+	// processes that are none of ours. It returns when the old handler has all
+	// of it. A file is left where it is.
+	Foreign func() error
 }
 
 // Handler takes one death. The process is held until it calls Release, and no
 // longer than that; ctx ends when the listener stops.
 type Handler func(ctx context.Context, d *Death)
-
-// Release lets the process end and closes Stream and PIDFD. It is idempotent.
-func (d *Death) Release() {
-	if d.release != nil {
-		d.release()
-		d.release = nil
-	}
-}
-
-// Taken says that the death is dealt with, be its core kept or not wanted. A
-// file the kernel wrote for us is removed then. One that was released without
-// is offered again after a while.
-func (d *Death) Taken() {
-	if d.taken != nil {
-		d.taken()
-		d.taken = nil
-	}
-}
-
-// Foreign gives the death to whoever got it before we came, with the whole
-// core, including what was read of Stream; it is called for processes that are
-// none of ours. It returns when the old handler has all of it. A file is left
-// where it is.
-func (d *Death) Foreign(ctx context.Context) error {
-	if d.foreign == nil {
-		return nil
-	}
-	defer d.Release()
-	foreign := d.foreign
-	d.foreign = nil
-	return foreign(ctx)
-}
