@@ -156,36 +156,29 @@ func categoriesOf(entry uint64) uint64 {
 
 // extents are what of a region is to be in a core.
 func (p *pages) extents(dst []coredump.Extent, pid int, r *region, filter uint64) ([]coredump.Extent, error) {
-	whole := r.Extent
-	first := coredump.Extent{Addr: r.Addr, Size: min(p.page, r.Size)}
-	header := r.Inode != 0 && r.Offset == 0 && r.Flags&flagR != 0 && filter&filterHeaders != 0
-	switch r.keep(filter) {
+	k := r.keep(filter)
+	if k == keepChange {
+		changed := false
+		if err := p.each(r.Extent, func(_ coredump.Extent, c uint64) { changed = changed || c&(pageFile|pageZero) == 0 }); err != nil {
+			return nil, err
+		}
+		k = keepFirst
+		if changed {
+			k = keepAll
+		}
+	}
+	switch k {
 	case keepAll:
-		return append(dst, whole), nil
+		return append(dst, r.Extent), nil
 	case keepFirst:
-		if header {
-			dst = append(dst, first)
+		if r.Inode != 0 && r.Offset == 0 && r.Flags&flagR != 0 && filter&filterHeaders != 0 {
+			dst = append(dst, coredump.Extent{Addr: r.Addr, Size: min(p.page, r.Size)})
 		}
 		return dst, nil
 	case keepData:
 		return p.shared(dst, pid, r)
 	case keepPages:
-		err := p.each(whole, func(e coredump.Extent, c uint64) {
-			if c&pageZero == 0 {
-				dst = appendExtent(dst, e)
-			}
-		})
-		return dst, err
-	case keepChange:
-		changed := false
-		err := p.each(whole, func(_ coredump.Extent, c uint64) { changed = changed || c&(pageFile|pageZero) == 0 })
-		if changed {
-			return append(dst, whole), err
-		}
-		if header {
-			dst = append(dst, first)
-		}
-		return dst, err
+		return p.present(dst, r)
 	}
 	return dst, nil
 }
@@ -219,8 +212,13 @@ func (p *pages) shared(dst []coredump.Extent, pid int, r *region) ([]coredump.Ex
 	return dst, nil
 }
 
+// present are the pages of a region that are in memory.
 func (p *pages) present(dst []coredump.Extent, r *region) ([]coredump.Extent, error) {
-	err := p.each(r.Extent, func(e coredump.Extent, _ uint64) { dst = appendExtent(dst, e) })
+	err := p.each(r.Extent, func(e coredump.Extent, c uint64) {
+		if c&pageZero == 0 {
+			dst = appendExtent(dst, e)
+		}
+	})
 	return dst, err
 }
 

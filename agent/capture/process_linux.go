@@ -115,18 +115,54 @@ func (l *live) readMaps(flags bool) error {
 	return nil
 }
 
-// present are the extents that belong into a core, by address.
-func (l *live) present() ([]coredump.Extent, error) {
+// present are the extents that belong into a core, by address. told are the
+// segments the kernel itself would write, if it has said so: then these count,
+// else what the process asked for.
+func (l *live) present(told []coredump.Segment) ([]coredump.Extent, error) {
 	var out []coredump.Extent
 	for i := range l.regions {
-		part, err := l.pages.extents(nil, l.pid, &l.regions[i], l.filter)
+		r := l.regions[i]
+		if told != nil {
+			var partly []coredump.Extent
+			if told, partly = r.tell(told); partly != nil {
+				out = append(out, partly...)
+				continue
+			}
+		}
+		part, err := l.pages.extents(nil, l.pid, &r, l.filter)
 		if err != nil {
 			return nil, err
 		}
-		// Extents of neighbouring regions stay apart.
-		out = append(out, part...)
+		out = append(out, part...) // extents of neighbours stay apart
 	}
 	return coarse(out, l.regions, l.pages.page), nil
+}
+
+// tell sets what the kernel's segments say of a region, and returns the
+// segments that are not below it. partly is what it keeps of a region
+// that it does not keep whole.
+func (r *region) tell(told []coredump.Segment) (rest []coredump.Segment, partly []coredump.Extent) {
+	kept := uint64(0)
+	for len(told) > 0 && told[0].Addr < r.End() {
+		if s := told[0]; s.End() > r.Addr && s.Fill == coredump.FillZero {
+			from, to := max(s.Addr, r.Addr), min(s.End(), r.End())
+			partly = append(partly, coredump.Extent{Addr: from, Size: to - from})
+			kept += to - from
+		}
+		if told[0].End() > r.End() {
+			break
+		}
+		told = told[1:]
+	}
+	switch {
+	case kept == 0:
+		r.NoDump = true
+	case kept == r.Size && r.Inode != 0 && !r.Shared:
+		// Of a private file the kernel writes all or the first page.
+	case kept == r.Size:
+		partly = nil
+	}
+	return told, partly
 }
 
 // listThreads lists the threads of a process, its first one first.
