@@ -1,0 +1,7 @@
+package corepattern
+
+import "net"
+
+const pipeSpecifiers = "%P %I %s %u %g %c %d %t"
+
+func (l *Listener) handedDeath(c *net.UnixConn) {}
