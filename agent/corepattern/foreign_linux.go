@@ -2,7 +2,6 @@ package corepattern
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,6 +39,9 @@ func (s *replay) whole() (io.Reader, error) {
 	if s.lost {
 		return nil, inquest.Errorf(inquest.ErrTooLarge, "more than %d bytes of the core were read, so the old handler cannot get it", maxReplay)
 	}
+	if s.head.Len() == 0 {
+		return s.r, nil
+	}
 	return io.MultiReader(&s.head, s.r), nil
 }
 
@@ -58,7 +60,6 @@ func chain(d *Death, old string) {
 }
 
 func giveOld(d *Death, s *replay, old string) error {
-	core := func() (io.Reader, error) { return s.whole() }
 	switch patternKind(old) {
 	case patternSocket:
 		return inquest.Errorf(inquest.ErrUnavailable, "the host's own core handler is the socket %s, which takes cores from nobody but the kernel", old)
@@ -66,7 +67,7 @@ func giveOld(d *Death, s *replay, old string) error {
 		if d.CoreLimit == 1 {
 			return nil // the kernel's sign for: no handler
 		}
-		r, err := core()
+		r, err := s.whole()
 		if err != nil {
 			return err
 		}
@@ -75,7 +76,7 @@ func giveOld(d *Death, s *replay, old string) error {
 	if d.CoreLimit < minCoreBytes || old == "" {
 		return nil // the kernel would not have asked for the core either
 	}
-	r, err := core()
+	r, err := s.whole()
 	if err != nil {
 		return err
 	}
@@ -98,20 +99,11 @@ func runHandler(d *Death, core io.Reader, old string) error {
 	if uses(old, 'F') && d.PIDFD != nil {
 		cmd.ExtraFiles = []*os.File{d.PIDFD}
 	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
+	// A file, as the kernel's own pipe, is passed on as it is; else the core is
+	// copied, and a handler that has read enough may close its end.
+	cmd.Stdin = core
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("the host's own core handler: %w", err)
 	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the host's own core handler: %w", err)
-	}
-	// One that has read enough closes its end, as it may.
-	if _, err = io.Copy(in, core); errors.Is(err, syscall.EPIPE) {
-		err = nil
-	}
-	in.Close()
-	if e := cmd.Wait(); e != nil {
-		err = errors.Join(err, fmt.Errorf("the host's own core handler: %w", e))
-	}
-	return err
+	return nil
 }

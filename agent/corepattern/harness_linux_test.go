@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/corepattern"
 )
 
@@ -27,6 +26,11 @@ func TestMain(m *testing.M) {
 		case corepattern.CommandGuardian:
 			if err := corepattern.Guardian(os.Args[2], os.Stdin); err != nil {
 				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
+		case corepattern.CommandPipe:
+			if err := corepattern.Pipe(os.Args[2:], os.Stdin); err != nil {
 				os.Exit(1)
 			}
 			return
@@ -228,5 +232,3 @@ func listen(mode, dir string) {
 		os.Exit(1)
 	}
 }
-
-var _ = inquest.ErrConflict

@@ -12,9 +12,6 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// oldDefault is the kernel's own pattern, for when nothing else is known.
-const oldDefault = "core"
-
 // ownership is the right of this process to change the core pattern. Only one
 // agent of a directory has it, until its process ends.
 type ownership struct {
@@ -111,7 +108,7 @@ func (o *ownership) before(st state, now string) (state, error) {
 	if dir == "" {
 		return state{Boot: o.boot, OldPattern: now, Gaps: st.Gaps}, nil
 	}
-	left := state{OldPattern: oldDefault}
+	left := st
 	if filepath.Clean(dir) != filepath.Clean(o.dir) {
 		lock, err := lockFile(lockPath(dir))
 		if err == nil {
@@ -122,10 +119,7 @@ func (o *ownership) before(st state, now string) (state, error) {
 			return st, err
 		}
 	}
-	if left.Pattern != now || left.OldPattern == "" {
-		left = state{OldPattern: oldDefault}
-	}
-	return state{Boot: o.boot, OldPattern: left.OldPattern, OldLimit: left.OldLimit, Gaps: st.Gaps + 1}, nil
+	return state{Boot: o.boot, OldPattern: left.old(), OldLimit: left.OldLimit, Gaps: st.Gaps + 1}, nil
 }
 
 // restore gives the host what it had before, if it still has ours.

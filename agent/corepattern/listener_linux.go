@@ -145,17 +145,7 @@ func (l *Listener) accept(take func(*net.UnixConn)) {
 			}
 			continue
 		}
-		// Whoever has no slot is held by the kernel, not by a goroutine here.
-		select {
-		case l.slots <- struct{}{}:
-		case <-l.ctx.Done():
-			c.Close()
-			return
-		}
-		l.wg.Go(func() {
-			defer func() { <-l.slots }()
-			take(c)
-		})
+		l.wg.Go(func() { take(c) })
 	}
 }
 
@@ -167,13 +157,20 @@ func (l *Listener) socketDeath(c *net.UnixConn) {
 		l.fail("death of a process", err)
 		return
 	}
-	chain(d, l.state.OldPattern)
+	chain(d, l.state.old())
 	l.handle(d)
 }
 
-// handle gives a death to the handler. When that returns, it is over.
+// handle gives a death to the handler when there is a slot for it; until then
+// the kernel holds the process. When the handler returns, it is over.
 func (l *Listener) handle(d *Death) {
 	defer d.Release()
+	select {
+	case l.slots <- struct{}{}:
+		defer func() { <-l.slots }()
+	case <-l.ctx.Done():
+		return
+	}
 	if d.Taken == nil {
 		d.Taken = func() {}
 	}

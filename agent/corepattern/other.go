@@ -4,6 +4,7 @@ package corepattern
 
 import (
 	"io"
+	"os"
 
 	"github.com/goinquest/inquest"
 )
@@ -34,3 +35,6 @@ func Restore(string) (bool, error) { return false, nil }
 
 // Guardian says that there is nothing to guard.
 func Guardian(string, io.Reader) error { return unsupported() }
+
+// Pipe says that there is nobody to hand a core to.
+func Pipe([]string, *os.File) error { return unsupported() }

@@ -60,10 +60,8 @@ func (p *Plan) findOld(dir string) error {
 	if err != nil {
 		return err
 	}
-	p.Old = oldDefault
-	if st, err := readState(owner, boot); err == nil && st.Pattern == p.Pattern {
-		p.Old = st.OldPattern
-	}
+	st, _ := readState(owner, boot)
+	p.Old = st.old()
 	lock, err := lockFile(lockPath(owner))
 	if err == nil {
 		lock.Close()

@@ -159,7 +159,7 @@ func testForeignFile(t *testing.T, mode string) {
 	want := onlyFile(t, plain.Dir)
 
 	ds := &deaths{}
-	start(t, corepattern.Options{Mode: mode, Handle: ds.foreign})
+	start(t, corepattern.Options{Mode: mode, Handle: ds.foreign, Exe: handler(t)})
 	cmd := native(t)
 	run(t, cmd)
 	ds.get(t)
@@ -214,7 +214,7 @@ func testForeignPipe(t *testing.T, mode string) {
 	want, wantArgs := result(plain.Process.Pid), read(t, filepath.Join(dir, "args"))
 
 	ds := &deaths{}
-	start(t, corepattern.Options{Mode: mode, Handle: ds.foreign})
+	start(t, corepattern.Options{Mode: mode, Handle: ds.foreign, Exe: handler(t)})
 	cmd := native(t)
 	run(t, cmd)
 	ds.get(t)

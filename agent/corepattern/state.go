@@ -25,6 +25,17 @@ type state struct {
 	Gaps int64 `json:"gaps,omitempty"`
 }
 
+// oldDefault is the kernel's own pattern, for when nothing else is known.
+const oldDefault = "core"
+
+// old is the pattern that the host had before.
+func (st state) old() string {
+	if st.OldPattern == "" {
+		return oldDefault
+	}
+	return st.OldPattern
+}
+
 // readState reads the state in dir; the zero state if there is none, or only
 // one of an earlier boot, of which nothing is left to undo.
 func readState(dir, boot string) (state, error) {
