@@ -1,0 +1,229 @@
+package capture
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/coredump"
+	"golang.org/x/sys/unix"
+)
+
+// Bounds on what is read of a process's files: a mapping takes some hundred
+// bytes of smaps, and 65,530 of them are allowed.
+const (
+	maxMapsBytes = 64 << 20
+	maxFileBytes = 1 << 20
+	maxExeBytes  = 8 << 30
+)
+
+// live is a process of this host that is being read: one that dies and is
+// held, or one that was stopped.
+type live struct {
+	pid     int
+	memory  *memory
+	pages   *pages
+	exe     *os.File
+	regions []region
+	filter  uint64
+	process *coredump.Process // its Memory goes through a cache until it runs on
+}
+
+// openLive opens what is to be read of a process. flags: what it wants not to
+// be dumped is looked up, which takes a walk through all of its memory's
+// tables; without, the regions must be told what to keep in another way.
+func openLive(pid int, flags bool) (_ *live, err error) {
+	l := &live{pid: pid, filter: defaultFilter}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.memory, err = openMemory(pid); err != nil {
+		return nil, processError(err)
+	}
+	if l.pages, err = openPages(pid); err != nil {
+		return nil, processError(err)
+	}
+	if l.exe, err = os.Open(l.file("exe")); err != nil {
+		return nil, processError(fmt.Errorf("open executable: %w", err))
+	}
+	info, err := l.exe.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open executable: %w", err)
+	}
+	if info.Size() > maxExeBytes {
+		return nil, inquest.Errorf(inquest.ErrTooLarge, "the executable has %d bytes, at most %d are read", info.Size(), int64(maxExeBytes))
+	}
+	if err := l.readMaps(flags); err != nil {
+		return nil, err
+	}
+	if data, err := readSome(l.file("coredump_filter"), maxFileBytes); err == nil {
+		if v, err := strconv.ParseUint(strings.TrimSpace(string(data)), 16, 64); err == nil {
+			l.filter = v
+		}
+	}
+	auxv, err := readSome(l.file("auxv"), maxFileBytes)
+	if err != nil {
+		return nil, processError(fmt.Errorf("read auxv: %w", err))
+	}
+	l.process = &coredump.Process{
+		Arch: runtime.GOARCH, PageSize: l.pages.page, Mappings: mappings(l.regions), Auxv: parseAuxv(auxv),
+		Memory: newCache(l.memory), Exe: l.exe, ExeSize: info.Size(),
+	}
+	return l, nil
+}
+
+func (l *live) Close() error {
+	var errs []error
+	if l.memory != nil {
+		errs = append(errs, l.memory.Close())
+	}
+	if l.pages != nil {
+		errs = append(errs, l.pages.Close())
+	}
+	if l.exe != nil {
+		errs = append(errs, l.exe.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (l *live) file(name string) string { return "/proc/" + strconv.Itoa(l.pid) + "/" + name }
+
+// readMaps reads the mappings, with what only smaps tells if flags is set.
+func (l *live) readMaps(flags bool) error {
+	name := "maps"
+	if flags {
+		name = "smaps"
+	}
+	data, err := readSome(l.file(name), maxMapsBytes)
+	if err != nil {
+		return processError(fmt.Errorf("read %s: %w", name, err))
+	}
+	l.regions = parseMaps(data)
+	if len(l.regions) == 0 {
+		return inquest.Errorf(inquest.ErrNotFound, "process %d has no memory: it has ended", l.pid)
+	}
+	return nil
+}
+
+// present are the extents that belong into a core, by address. told are the
+// segments the kernel itself would write, if it has said so: then these count,
+// else what the process asked for.
+func (l *live) present(told []coredump.Segment) ([]coredump.Extent, error) {
+	var out []coredump.Extent
+	for i := range l.regions {
+		r := l.regions[i]
+		if told != nil {
+			var partly []coredump.Extent
+			if told, partly = r.tell(told); partly != nil {
+				out = append(out, partly...)
+				continue
+			}
+		}
+		part, err := l.pages.extents(nil, l.pid, &r, l.filter)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, part...) // extents of neighbours stay apart
+	}
+	return coarse(out, l.regions, l.pages.page), nil
+}
+
+// tell sets what the kernel's segments say of a region, and returns the
+// segments that are not below it. partly is what it keeps of a region
+// that it does not keep whole.
+func (r *region) tell(told []coredump.Segment) (rest []coredump.Segment, partly []coredump.Extent) {
+	kept := uint64(0)
+	for len(told) > 0 && told[0].Addr < r.End() {
+		if s := told[0]; s.End() > r.Addr && s.Fill == coredump.FillZero {
+			from, to := max(s.Addr, r.Addr), min(s.End(), r.End())
+			partly = append(partly, coredump.Extent{Addr: from, Size: to - from})
+			kept += to - from
+		}
+		if told[0].End() > r.End() {
+			break
+		}
+		told = told[1:]
+	}
+	switch {
+	case kept == 0:
+		r.NoDump = true
+	case kept == r.Size && r.Inode != 0 && !r.Shared:
+		// Of a private file the kernel writes all or the first page.
+	case kept == r.Size:
+		partly = nil
+	}
+	return told, partly
+}
+
+// listThreads lists the threads of a process, its first one first.
+func listThreads(pid int) ([]int, error) {
+	dir, err := os.Open("/proc/" + strconv.Itoa(pid) + "/task")
+	if err != nil {
+		return nil, processError(err)
+	}
+	names, err := dir.Readdirnames(-1)
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return nil, processError(err)
+	}
+	var out []int
+	for _, n := range names {
+		if tid, err := strconv.Atoi(n); err == nil {
+			out = append(out, tid)
+		}
+	}
+	slices.Sort(out)
+	if i := slices.Index(out, pid); i > 0 {
+		out = slices.Insert(slices.Delete(out, i, i+1), 0, pid)
+	}
+	return out, nil
+}
+
+func mappings(regions []region) []coredump.Mapping {
+	out := make([]coredump.Mapping, len(regions))
+	for i := range regions {
+		out[i] = regions[i].Mapping
+	}
+	return out
+}
+
+func parseAuxv(data []byte) map[uint64]uint64 {
+	out := map[uint64]uint64{}
+	for pair := range slices.Chunk(data[:len(data)&^15], 16) {
+		key := binary.NativeEndian.Uint64(pair)
+		if key == 0 {
+			break
+		}
+		out[key] = binary.NativeEndian.Uint64(pair[8:])
+	}
+	return out
+}
+
+// processError gives an error about a process's files its kind.
+func processError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH):
+		return inquest.Errorf(inquest.ErrNotFound, "%w: it has ended", err)
+	case errors.Is(err, fs.ErrPermission):
+		return inquest.Errorf(inquest.ErrForbidden, "%w: run the agent as root or with CAP_SYS_PTRACE", err)
+	}
+	return err
+}
+
+func readSome(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit))
+	return data, errors.Join(err, f.Close())
+}

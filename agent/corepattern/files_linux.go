@@ -1,0 +1,3 @@
+package corepattern
+
+func (l *Listener) startFiles(p *Plan) error { return nil }

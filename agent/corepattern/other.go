@@ -1,0 +1,40 @@
+//go:build !linux
+
+package corepattern
+
+import (
+	"io"
+	"os"
+
+	"github.com/goinquest/inquest"
+)
+
+// Listener gets no deaths here.
+type Listener struct{}
+
+func unsupported() error {
+	return inquest.Errorf(inquest.ErrUnavailable, "cores are not taken here: that needs Linux")
+}
+
+// Start says that it cannot be done.
+func Start(Options) (*Listener, error) { return nil, unsupported() }
+
+// State says that nothing is captured.
+func (*Listener) State() inquest.CaptureState {
+	return inquest.CaptureState{Mode: ModeOff, Problem: unsupported().Error()}
+}
+
+// Stop does nothing.
+func (*Listener) Stop() error { return nil }
+
+// Look says that it cannot be done.
+func Look(Options) (*Plan, error) { return nil, unsupported() }
+
+// Restore has nothing to restore.
+func Restore(string) (bool, error) { return false, nil }
+
+// Guardian says that there is nothing to guard.
+func Guardian(string, io.Reader) error { return unsupported() }
+
+// Pipe says that there is nobody to hand a core to.
+func Pipe([]string, *os.File) error { return unsupported() }
