@@ -95,6 +95,7 @@ type Agent struct {
 	channel    *channel
 	binaries   *binaries
 	cores      *corespool.Pool
+	held       *heldExes
 	crashes    *crashShipper
 	metrics    *metrics
 	unregister func()
@@ -170,8 +171,8 @@ func New(o Options) (*Agent, error) {
 	}
 	a.uploader = &uploader{spool: a.spool, collector: a.collector, agent: a}
 	a.binaries = newBinaries(a)
-	a.crashes = newCrashShipper(a)
-	a.channel = &channel{agent: a, told: map[string]time.Time{}, trouble: map[string]string{}}
+	a.crashes, a.held = newCrashShipper(a), newHeldExes(a)
+	a.channel = &channel{agent: a, told: map[string]time.Time{}, missing: map[string]bool{}, trouble: map[string]string{}}
 	if a.unregister, err = a.register(o.Registerer); err != nil {
 		return nil, errors.Join(err, a.cores.Close(), a.spool.Close())
 	}
@@ -242,6 +243,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	a.shippers.Go(func() { a.channel.listen(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.housekeeping(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.binaries.run(a.scrapeCtx) })
+	a.scrapers.Go(func() { a.held.run(a.scrapeCtx) })
 	return nil
 }
 
@@ -318,6 +320,7 @@ func (a *Agent) Stop(ctx context.Context) {
 		a.collector.client.CloseIdleConnections()
 	}
 	a.unregister()
+	a.held.close()
 	if err := errors.Join(a.cores.Close(), a.spool.Close()); err != nil {
 		a.log.Error("close spool", inquest.LogErr, err)
 	}
@@ -380,7 +383,7 @@ func (a *Agent) Report() inquest.AgentReport {
 			r.Builds = append(r.Builds, *b)
 		}
 	}
-	slices.SortFunc(r.Builds, func(x, y inquest.Build) int { return strings.Compare(x.ID, y.ID) })
+	r.Builds = mergeBuilds(r.Builds, a.held.builds())
 	return r
 }
 

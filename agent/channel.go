@@ -31,6 +31,7 @@ type channel struct {
 	agent    *Agent
 	mu       sync.Mutex
 	told     map[string]time.Time // builds the collector knows, by id
+	missing  map[string]bool      // of them, those whose executables it asked for
 	trouble  map[string]string    // newest error by call, logged once
 	commands sync.WaitGroup
 }
@@ -91,6 +92,9 @@ func (c *channel) report(ctx context.Context) error {
 	for i := range r.Builds {
 		c.told[r.Builds[i].ID] = now
 	}
+	for _, id := range answer.MissingBuilds {
+		c.missing[id] = true
+	}
 	return nil
 }
 
@@ -100,8 +104,26 @@ func (c *channel) untold(all []inquest.Build, now time.Time) []inquest.Build {
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(all, func(b inquest.Build) bool {
 		at, ok := c.told[b.ID]
-		return ok && now.Sub(at) < buildsEvery
+		return ok && now.Sub(at) < buildsEvery && !c.agent.held.has(b.ID) // whose targets are gone
 	})
+}
+
+// lacks reports whether the collector may lack the executable of a build: it
+// asked for it, or was never told of the build.
+func (c *channel) lacks(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.told[id]
+	return !ok || c.missing[id]
+}
+
+// uploaded notes that the collector has an executable.
+func (c *channel) uploaded(id string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		delete(c.missing, id)
+	}
 }
 
 func (c *channel) path(rest string) string {
