@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -26,11 +27,11 @@ type load struct {
 
 // copied is what became of a copy.
 type copied struct {
-	bytes      uint64        // that were read
-	unreadable uint64        // bytes
-	late       bool          // the time was up, or the process gone, before all was read
-	ended      bool          // the process ended meanwhile
-	read       time.Duration // until the last byte was read
+	bytes      uint64 // that were read
+	unreadable uint64 // bytes
+	late       bool   // the time was up, or the process gone, before all was read
+	ended      bool   // the process ended meanwhile
+	running    uint64 // bytes that were read while the process went on
 }
 
 // copier brings the memory of a plan into an image. Reading and packing go on
@@ -43,10 +44,13 @@ type copier struct {
 	to      *coredump.Writer
 	blank   func(p []byte, addr uint64)
 	until   time.Time // when reading ends; zero: never
+	done    func()
+	goOn    time.Time // when the process goes on while reading does too; zero: not before the end
 }
 
-// copy reads the extents in order. done is called as soon as the last of them
-// is read, or nothing more will be; the rest of the work needs no process.
+// copy reads the extents in order. done is called once, as soon as the last of
+// them is read, or nothing more will be, or the process is to go on; it lets
+// the process go.
 func (c *copier) copy(ctx context.Context, extents []coredump.Extent, done func()) (copied, error) {
 	loads := make(chan load, c.buffers.count)
 	failed := make(chan struct{}) // closed when packing has failed
@@ -54,15 +58,9 @@ func (c *copier) copy(ctx context.Context, extents []coredump.Extent, done func(
 	var readErr error
 	go func() {
 		defer close(loads)
-		defer done()
-		start := time.Now()
-		defer func() { out.read = time.Since(start) }()
-		defer func() {
-			if p := recover(); p != nil {
-				readErr = fmt.Errorf("copy memory: panic: %v", p)
-			}
-		}()
-		readErr = c.read(ctx, extents, loads, failed, &out)
+		c.done = sync.OnceFunc(done)
+		defer c.done()
+		readErr = guard(func() error { return c.read(ctx, extents, loads, failed, &out) })
 	}()
 	err := c.pack(loads, failed)
 	return out, errors.Join(err, readErr)
@@ -87,7 +85,14 @@ func (c *copier) read(ctx context.Context, extents []coredump.Extent, loads chan
 			if uint64(len(room)) < min(e.Size, c.page) || len(l.pieces) >= maxPieces {
 				flush()
 			}
+			running := !c.goOn.IsZero() && time.Now().After(c.goOn)
+			if running {
+				c.done()
+			}
 			n, ended := c.fill(&l, &room, e, out)
+			if running {
+				out.running += n
+			}
 			if ended {
 				out.late, out.ended = true, true
 				return nil
@@ -146,7 +151,7 @@ func (c *copier) pack(loads <-chan load, failed chan<- struct{}) error {
 	var err error
 	for l := range loads {
 		if err == nil {
-			if err = c.write(l.pieces); err != nil {
+			if err = guard(func() error { return c.write(l.pieces) }); err != nil {
 				close(failed)
 			}
 		}
@@ -156,11 +161,6 @@ func (c *copier) pack(loads <-chan load, failed chan<- struct{}) error {
 }
 
 func (c *copier) write(pieces []piece) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("pack memory: panic: %v", p)
-		}
-	}()
 	for _, p := range pieces {
 		if p.data == nil {
 			err = c.to.Skip(p.size)
@@ -181,6 +181,9 @@ func (c *copier) write(pieces []piece) (err error) {
 func (o *copied) say(core *inquest.Core, total uint64, why string) {
 	if o.unreadable > 0 {
 		core.Missing = append(core.Missing, "pages that could not be read: "+size(o.unreadable))
+	}
+	if o.running > 0 {
+		core.Missing = append(core.Missing, "one moment of all memory: the process went on while this was read of its heap: "+size(o.running))
 	}
 	if rest := total - o.bytes - o.unreadable; o.ended && rest > 0 {
 		core.Missing = append(core.Missing, "the process ended before it was copied: "+size(rest))

@@ -40,26 +40,26 @@ func identify(pid, signal int, auxv []byte) (*identity, error) {
 
 // readIDs are the real user and group of a process, -1 if unknown.
 func readIDs(pid int) (uid, gid int) {
-	uid, gid = -1, -1
+	return statusNumber(pid, "Uid:", -1), statusNumber(pid, "Gid:", -1)
+}
+
+// tracedBy is the process that traces a thread, 0 if none does.
+func tracedBy(tid int) int { return statusNumber(tid, "TracerPid:", 0) }
+
+// statusNumber is the first number of a line of /proc/PID/status.
+func statusNumber(pid int, name string, unknown int) int {
 	data, err := readSome("/proc/"+strconv.Itoa(pid)+"/status", maxFileBytes)
 	if err != nil {
-		return uid, gid
+		return unknown
 	}
 	for line := range bytes.Lines(data) {
-		f := strings.Fields(string(line))
-		if len(f) < 2 {
-			continue
-		}
-		v, err := strconv.Atoi(f[1])
-		switch {
-		case err != nil:
-		case f[0] == "Uid:":
-			uid = v
-		case f[0] == "Gid:":
-			gid = v
+		if f := strings.Fields(string(line)); len(f) >= 2 && f[0] == name {
+			if v, err := strconv.Atoi(f[1]); err == nil {
+				return v
+			}
 		}
 	}
-	return uid, gid
+	return unknown
 }
 
 // tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every

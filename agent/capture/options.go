@@ -71,3 +71,31 @@ type Rate struct {
 	Burst int           // at once
 	Every time.Duration // one more
 }
+
+// setDefaults gives what is not set its value.
+func (o *Options) setDefaults() {
+	standard(&o.AskTimeout, 50*time.Millisecond)
+	standard(&o.Local, inquest.TierMini)
+	standard(&o.Most, inquest.TierFull)
+	standard(&o.Fold, 10*time.Second)
+	standard(&o.RateBytes, 64<<20)
+	standard(&o.FreeBytes, 256<<20)
+	standard(&o.AtOnce, 2)
+	standard(&o.Wait, 2*time.Second)
+	standard(&o.Hold, time.Minute)
+	standard(&o.Stop, 250*time.Millisecond)
+	standard(&o.MemBytes, 32<<20)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
+
+func standard[T comparable](to *T, v T) {
+	var zero T
+	if *to == zero {
+		*to = v
+	}
+}

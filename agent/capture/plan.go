@@ -158,12 +158,14 @@ func sorted(list []coredump.Extent) []coredump.Extent {
 // stackOf is where the thread that died looks first: its stack from the
 // stack pointer on.
 func stackOf(p *coredump.Process) coredump.Extent {
-	const above = 64 << 10
 	if len(p.Threads) == 0 {
 		return coredump.Extent{}
 	}
-	sp := p.Threads[0].SP &^ (p.PageSize - 1)
-	return coredump.Extent{Addr: sp, Size: above}
+	return stackFrom(p.Threads[0].SP, p.PageSize)
+}
+
+func stackFrom(sp, page uint64) coredump.Extent {
+	return coredump.Extent{Addr: sp &^ (page - 1), Size: 64 << 10}
 }
 
 // missing says for people what of memory is not in a core.

@@ -115,6 +115,30 @@ func (l *live) readMaps(flags bool) error {
 	return nil
 }
 
+// again reads the mappings of a process that has stopped meanwhile. What of
+// them is not to be dumped is as it was before.
+func (l *live) again() error {
+	before := l.regions
+	if err := l.readMaps(false); err != nil {
+		return err
+	}
+	for i := range l.regions {
+		r := &l.regions[i]
+		for len(before) > 0 && before[0].End() <= r.Addr {
+			before = before[1:]
+		}
+		for _, b := range before {
+			if b.Addr >= r.End() {
+				break
+			}
+			r.NoDump, r.IO, r.huge = r.NoDump || b.NoDump, r.IO || b.IO, r.huge || b.huge
+		}
+	}
+	l.process.Mappings = mappings(l.regions)
+	l.process.Memory = newCache(l.memory)
+	return nil
+}
+
 // present are the extents that belong into a core, by address. told are the
 // segments the kernel itself would write, if it has said so: then these count,
 // else what the process asked for.
@@ -226,4 +250,37 @@ func readSome(name string, limit int64) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit))
 	return data, errors.Join(err, f.Close())
+}
+
+// setThreads gives the process its threads, the one that died first.
+func (l *live) setThreads(threads []stoppedThread, signal int) {
+	l.process.Threads = nil
+	for i, t := range threads {
+		th := coredump.Thread{TID: t.tid, Registers: registers(l.process.Arch, t.sets)}
+		if i == 0 {
+			th.Signal = signal
+		}
+		l.process.Threads = append(l.process.Threads, th)
+	}
+}
+
+// standing are the registers that the kernel tells of a thread that does not
+// run, without stopping it: stack pointer and program counter.
+func standing(pid, tid int) registerSet {
+	set := registerSet{note: noteStatus, data: make([]byte, generalSize)}
+	data, err := readSome(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid), maxFileBytes)
+	if err != nil {
+		return set
+	}
+	f := strings.Fields(string(data)) // number and arguments, or -1; then sp, pc
+	if len(f) < 3 {
+		return set
+	}
+	sp, err1 := strconv.ParseUint(f[len(f)-2], 0, 64)
+	pc, err2 := strconv.ParseUint(f[len(f)-1], 0, 64)
+	if err1 == nil && err2 == nil {
+		binary.NativeEndian.PutUint64(set.data[8*generalSP:], sp)
+		binary.NativeEndian.PutUint64(set.data[8*generalPC:], pc)
+	}
+	return set
 }
