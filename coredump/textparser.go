@@ -306,8 +306,12 @@ func (p *TextParser) endStack() {
 
 // dies decides whether the goroutine is the one that died: the first of the
 // text, unless the runtime did on a stack of its own and that one was waiting.
+// In a deadlock they all are.
 func (p *TextParser) dies(s *stack) bool {
-	if p.decided || p.b.total > 0 || len(p.stackless) > 0 || len(p.ownStack) > 0 && !s.running {
+	if p.decided || p.b.total > 0 || len(p.stackless) > 0 {
+		return false
+	}
+	if len(p.ownStack) > 0 && !s.running && !strings.HasSuffix(p.say.fatal, " - deadlock!") {
 		return false
 	}
 	p.decided, p.diedID = true, s.id
