@@ -16,7 +16,7 @@
 // # Environment
 //
 //	INQUEST_CRASH_SOCKET  where the agent listens, default /run/inquest/crash.sock; @name is an abstract socket; off turns it off
-//	INQUEST_TRACEBACK     as GOTRACEBACK, for programs whose GOTRACEBACK is not set: none, single, all, system, crash; keep leaves it alone
+//	INQUEST_TRACEBACK     as GOTRACEBACK, for programs whose GOTRACEBACK is not set: single, all, system, crash; keep leaves it alone
 //	OTEL_SERVICE_NAME, SERVICE_NAME, INQUEST_RELEASE
 //	                      what the program is called, and in which release, where the agent does not know better
 package client
