@@ -96,6 +96,7 @@ type Agent struct {
 	binaries   *binaries
 	cores      *corespool.Pool
 	held       *heldExes
+	capture    *capturing
 	crashes    *crashShipper
 	metrics    *metrics
 	unregister func()
@@ -171,7 +172,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.uploader = &uploader{spool: a.spool, collector: a.collector, agent: a}
 	a.binaries = newBinaries(a)
-	a.crashes, a.held = newCrashShipper(a), newHeldExes(a)
+	a.crashes, a.held, a.capture = newCrashShipper(a), newHeldExes(a), newCapturing(a)
 	a.channel = &channel{agent: a, told: map[string]time.Time{}, missing: map[string]bool{}, trouble: map[string]string{}}
 	if a.unregister, err = a.register(o.Registerer); err != nil {
 		return nil, errors.Join(err, a.cores.Close(), a.spool.Close())
@@ -263,6 +264,7 @@ func (a *Agent) discover(conf Config) error {
 	a.mu.Lock()
 	a.config, a.discovery = conf, d
 	a.mu.Unlock()
+	a.capture.apply(&conf.Capture)
 	return d.start(a.scrapeCtx, a)
 }
 
@@ -313,6 +315,7 @@ func (a *Agent) Stop(ctx context.Context) {
 		if a.discovery != nil {
 			a.discovery.stop()
 		}
+		a.capture.stop()
 		a.scrapers.Wait()
 		a.drain(ctx)
 		a.stopShip()
@@ -374,7 +377,7 @@ func (a *Agent) Report() inquest.AgentReport {
 	r := inquest.AgentReport{
 		ID: a.ID(), Host: a.host, Version: a.opts.Version, Protocol: inquest.ProtocolVersion,
 		Started: a.started.UTC(), Clock: a.now().UTC(), Targets: a.Targets(), Spool: a.spool.Stats(), Refuses: a.refuses(),
-		Upload: a.binaries.state(), Capture: a.captureState(),
+		Upload: a.binaries.state(), Capture: a.capture.state(),
 	}
 	seen := map[string]bool{}
 	for _, t := range a.list() {

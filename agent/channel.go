@@ -87,6 +87,9 @@ func (c *channel) report(ctx context.Context) error {
 		return inquest.Errorf(inquest.ErrInvalid, "collector speaks protocol %d, this agent %d: update the older one", answer.Protocol, inquest.ProtocolVersion)
 	}
 	c.agent.binaries.want(answer.MissingBuilds)
+	if err := c.agent.capture.setPolicy(answer.Capture); err != nil {
+		c.agent.log.Warn("keep the capture policy", inquest.LogErr, err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range r.Builds {
@@ -201,8 +204,14 @@ func (c *channel) obey(ctx context.Context, cmd inquest.Command) inquest.Command
 	switch {
 	case slices.Contains(a.refuses(), cmd.Verb):
 		return inquest.CommandResult{Error: fmt.Sprintf("this agent's configuration refuses %q", cmd.Verb)}
+	case cmd.Verb == inquest.VerbSnapshot:
+		crash, err := a.capture.snapshot(ctx, cmd)
+		if err != nil {
+			return inquest.CommandResult{Error: err.Error()}
+		}
+		return inquest.CommandResult{Service: crash.Service, Crash: crash.ID, Stopped: crash.Held}
 	case cmd.Verb != inquest.VerbProfile:
-		return inquest.CommandResult{Error: fmt.Sprintf("this agent does not know the command %q; it knows %s", cmd.Verb, inquest.VerbProfile)}
+		return inquest.CommandResult{Error: fmt.Sprintf("this agent does not know the command %q; it knows %s and %s", cmd.Verb, inquest.VerbProfile, inquest.VerbSnapshot)}
 	}
 	out, id, err := a.takeNow(ctx, cmd)
 	r := inquest.CommandResult{Error: errText(err), Service: out.head.Service, Kind: out.kind, Start: out.head.Start, Profile: id}

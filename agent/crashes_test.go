@@ -346,4 +346,3 @@ func TestShipRate(t *testing.T) {
 		t.Errorf("5.5 MiB at 2 MiB/s took %v", took)
 	}
 }
-
