@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -194,6 +195,18 @@ func (ds *deaths) get(t *testing.T) []corepattern.Death {
 		t.Error(err)
 	}
 	return ds.list
+}
+
+// of are the deaths of programs that the test has started; others of the machine
+// may die too.
+func of(list []corepattern.Death, cmds ...*exec.Cmd) []corepattern.Death {
+	var own []corepattern.Death
+	for _, d := range list {
+		if slices.ContainsFunc(cmds, func(c *exec.Cmd) bool { return c.Process.Pid == d.PID }) {
+			own = append(own, d)
+		}
+	}
+	return own
 }
 
 // foreign is a handler that gives everything to the old one.

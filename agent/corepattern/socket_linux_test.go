@@ -45,7 +45,7 @@ func TestSocketTellsOfDeaths(t *testing.T) {
 	if got := read(t, patternFile); got != before {
 		t.Errorf("pattern %q after the end, want %q", got, before)
 	}
-	list := ds.get(t)
+	list := of(ds.get(t), cmd)
 	if len(list) != 1 {
 		t.Fatalf("%d deaths, want 1", len(list))
 	}
@@ -135,8 +135,8 @@ func TestSocketTakesManyAtOnce(t *testing.T) {
 		for _, cmd := range cmds {
 			wait(t, cmd)
 		}
-		if got := len(ds.get(t)); got != n {
-			t.Errorf("%d deaths, want %d; %s", got, n, l.State().Error)
+		if got := of(ds.get(t), cmds...); len(got) != n {
+			t.Errorf("%d deaths, want %d; %s", len(got), n, l.State().Error)
 		}
 		if err := l.Stop(); err != nil {
 			t.Error(err)
