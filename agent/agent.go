@@ -72,8 +72,8 @@ type Options struct {
 	Observe func(h spool.Header, body []byte)
 }
 
-// dirCores is where in the spool's directory the core spool is.
-const dirCores = "cores"
+// dirCrashes is where in the spool's directory the core spool is.
+const dirCrashes = "crashes"
 
 // drainTime is how long Stop lets what is spooled be shipped.
 const drainTime = 5 * time.Second
@@ -152,7 +152,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.cores, err = corespool.Open(corespool.Options{
-		Dir: filepath.Join(o.SpoolDir, dirCores), QuotaBytes: o.CoreQuotaBytes, MinFreeBytes: o.CoreMinFree, Logger: a.log, Now: a.now,
+		Dir: filepath.Join(o.SpoolDir, dirCrashes), QuotaBytes: o.CoreQuotaBytes, MinFreeBytes: o.CoreMinFree, Logger: a.log, Now: a.now,
 	})
 	if err != nil {
 		return nil, errors.Join(err, a.spool.Close())

@@ -33,8 +33,11 @@ type Config struct {
 }
 
 // DefaultConfig is the configuration of an agent without a file: it finds the
-// Go processes of its host.
-func DefaultConfig() Config { return Config{Host: HostConfig{Enabled: true}} }
+// Go processes of its host, and takes the cores of those that die if the host
+// lets it.
+func DefaultConfig() Config {
+	return Config{Host: HostConfig{Enabled: true}, Capture: CaptureConfig{Mode: captureAuto}}
+}
 
 // Schedule says what is taken of a target, and how often.
 type Schedule struct {

@@ -191,7 +191,7 @@ func spoolCrash(n int) inquest.Crash {
 // spooled makes a core spool with what the functions put into it.
 func spooled(t *testing.T, dir string, fill ...func(*corespool.Pool) error) {
 	t.Helper()
-	p, err := corespool.Open(corespool.Options{Dir: filepath.Join(dir, "cores"), MinFreeBytes: -1})
+	p, err := corespool.Open(corespool.Options{Dir: filepath.Join(dir, "crashes"), MinFreeBytes: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

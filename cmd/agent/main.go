@@ -14,6 +14,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent"
+	"github.com/goinquest/inquest/agent/corepattern"
 	"github.com/goinquest/inquest/internal/buildinfo"
 	"github.com/goinquest/inquest/internal/program"
 )
@@ -23,6 +24,12 @@ func main() { program.Main("agent", run) }
 // run is the whole program. It returns when ctx has ended and everything has
 // stopped, or when the agent cannot start.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 1 && args[0] == corepattern.CommandGuardian {
+		return corepattern.Guardian(args[1], os.Stdin)
+	}
+	if len(args) > 1 && args[0] == corepattern.CommandPipe {
+		return corepattern.Pipe(args[1:], os.Stdin)
+	}
 	if len(args) > 0 && args[0] == "targets" {
 		return runTargets(ctx, args[1:], stdout)
 	}
@@ -51,6 +58,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SpoolDir:        o.Spool,
 		SpoolQuotaBytes: o.SpoolQuota,
 		UploadRateBytes: o.UploadRate,
+		CoreQuotaBytes:  o.CoreQuota,
+		CoreMinFree:     o.minFree(),
+		CoreRateBytes:   o.CoreRate,
 		Host:            o.Hostname,
 		Version:         buildinfo.Read().Version,
 		Config:          o.Config,
@@ -90,7 +100,7 @@ func serve(ctx context.Context, a *agent.Agent, o *options, log *slog.Logger, le
 }
 
 // reloadable are the settings that take effect without a restart.
-var reloadable = []string{"config", "log-level", "self-profile", "upload-binaries"}
+var reloadable = []string{"config", "log-level", "self-profile", "upload-binaries", "capture-crashes"}
 
 // reload reads the configuration again. When the new one is wrong, the old
 // one stays.

@@ -150,7 +150,8 @@ func runPage(t *testing.T, commands string) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it stops what it has started
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PPROF_TMPDIR="+dir, "HOME="+dir)
+	// The core pattern is of the whole machine, and no page is about changing it.
+	cmd.Env = append(os.Environ(), "PPROF_TMPDIR="+dir, "HOME="+dir, "INQUEST_CAPTURE_CRASHES=false")
 	cmd.Env = append(cmd.Env, goEnvironment(t)...)
 	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
