@@ -71,7 +71,6 @@ func TestDirectoryTellsOfDeaths(t *testing.T) {
 	ta := &taking{cores: map[string]int64{}, taken: true}
 	l := start(t, inDirectory(ta.handle))
 	cmd := crash(t)
-	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "ulimit -c unlimited; exec " + os.Args[0] + " die"}
 	run(t, cmd)
 	d := await(t, &ta.deaths, 1)[0]
 	if d.PID != cmd.Process.Pid || d.Signal != 6 || d.UID != os.Getuid() || d.Source != corepattern.ModeDirectory || time.Since(d.At) > time.Minute {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -35,20 +34,14 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			return
-		case "die":
-			die()
+		case corepattern.CommandTrial:
+			corepattern.Die()
 		case "listen":
 			listen(os.Args[2], os.Args[3])
 			return
 		}
 	}
 	os.Exit(m.Run())
-}
-
-func die() {
-	debug.SetTraceback("crash")
-	var p *int
-	*p = 1
 }
 
 const (
@@ -138,7 +131,7 @@ func command(t *testing.T, name string, args ...string) *exec.Cmd {
 }
 
 // crash is a Go program that dies.
-func crash(t *testing.T) *exec.Cmd { return command(t, os.Args[0], "die") }
+func crash(t *testing.T) *exec.Cmd { return command(t, os.Args[0], corepattern.CommandTrial) }
 
 // native is a program that is not of Go and dies by the signal number 11.
 func native(t *testing.T) *exec.Cmd {
