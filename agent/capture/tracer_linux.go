@@ -112,6 +112,9 @@ func (t *tracer) seize(tid int) error {
 	if err == nil {
 		err = unix.PtraceInterrupt(tid)
 	}
+	if errors.Is(err, unix.EPERM) && hasEnded(t.pid, tid) {
+		err = unix.ESRCH
+	}
 	switch {
 	case err == nil:
 		t.threads[tid] = &tracee{}
@@ -169,15 +172,27 @@ func (th *tracee) poll(tid int) bool {
 	return true
 }
 
-// alive fails if the process has ended while it was being stopped.
+// alive fails if nothing has stopped, as the process has ended.
 func (t *tracer) alive() error {
-	if th := t.threads[t.pid]; th == nil || th.ended {
-		st, err := readStat(t.pid)
-		if err != nil || st.state == 'Z' || st.state == 'X' {
-			return inquest.Errorf(inquest.ErrNotFound, "stop process %d: it has ended", t.pid)
+	for _, th := range t.threads {
+		if th.stopped {
+			return nil
 		}
 	}
-	return nil
+	if hasEnded(t.pid, t.pid) {
+		return inquest.Errorf(inquest.ErrNotFound, "stop process %d: it has ended", t.pid)
+	}
+	return inquest.Errorf(inquest.ErrUnavailable, "stop process %d: none of its threads stopped within %v", t.pid, stopTimeout)
+}
+
+// hasEnded reports whether a thread is gone but for its exit status.
+func hasEnded(pid, tid int) bool {
+	data, err := readSome(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid), maxFileBytes)
+	if err != nil {
+		return true
+	}
+	st, err := parseStat(data)
+	return err != nil || st.state == 'Z' || st.state == 'X'
 }
 
 // detach lets all threads go on.
