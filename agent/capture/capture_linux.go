@@ -19,6 +19,7 @@ type Capturer struct {
 	buffers    *buffers
 	programs   *programs
 	fold       *fold
+	watcher    *watcher
 	metrics    *metrics
 	unregister func()
 
@@ -51,6 +52,7 @@ func New(o Options) (*Capturer, error) {
 		buffers:  newBuffers(o.MemBytes),
 		programs: &programs{known: map[exeKey]*program{}},
 		fold:     &fold{events: map[string]*inquest.Crash{}},
+		watcher:  &watcher{processes: map[int]*watched{}, counters: map[string]*counter{}, dead: map[string]bool{}},
 		metrics:  newMetrics(),
 		slots:    make(chan struct{}, o.AtOnce),
 		stop:     make(chan struct{}),
@@ -63,8 +65,10 @@ func New(o Options) (*Capturer, error) {
 // SetPolicy takes the policy that came with the collector's answer to a report.
 func (c *Capturer) SetPolicy(p inquest.CapturePolicy) { c.policy.use(p) }
 
-// Start begins to tell events that were gathered.
+// Start begins to tell events that were gathered, and to look after watched
+// processes.
 func (c *Capturer) Start() {
+	c.running.Go(func() { every(c.opts.Poll, c.stop, c.check) })
 	c.running.Go(func() { every(c.opts.Fold, c.stop, c.flush) })
 }
 
@@ -74,6 +78,7 @@ func (c *Capturer) Stop() {
 	c.stopped.Do(func() { close(c.stop) })
 	c.running.Wait()
 	c.flush()
+	c.watcher.close()
 	c.programs.close()
 	c.unregister()
 }

@@ -73,6 +73,7 @@ func (j *death) run(ctx context.Context) (outcome string, err error) {
 	if j.event, err = j.Capturer.event(inquest.CrashDeath, j.d.PID, j.began); err != nil {
 		return outcomeFailed, err
 	}
+	j.watcher.died(j.event.Process)
 	j.describe()
 	if err := j.open(); err != nil {
 		j.event.Reason = "it could not be read: " + clip(err.Error())

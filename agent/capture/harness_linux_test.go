@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "grow" {
+		grow(os.Args[2])
+	}
 	os.Exit(testprog.Main(m))
 }
 

@@ -42,6 +42,8 @@ type Options struct {
 	Events     Rate          // events of one place in one service told one by one; default 10 at once, one more per 10 s
 	Fold       time.Duration // the others are told as one event, this often; default 10 s
 
+	Poll time.Duration // of watched processes, see Capturer.Watch; default 1 s
+
 	RateBytes int64         // of memory copied, a second, over a minute; default 64 MiB; negative: any
 	FreeBytes int64         // cores are not taken when the sink has less room; default 256 MiB
 	AtOnce    int           // copies at a time; default 2
@@ -78,6 +80,7 @@ func (o *Options) setDefaults() {
 	standard(&o.Local, inquest.TierMini)
 	standard(&o.Most, inquest.TierFull)
 	standard(&o.Fold, 10*time.Second)
+	standard(&o.Poll, time.Second)
 	standard(&o.RateBytes, 64<<20)
 	standard(&o.FreeBytes, 256<<20)
 	standard(&o.AtOnce, 2)
