@@ -51,6 +51,7 @@ type Options struct {
 	SpoolQuotaBytes int64         // default 1 GiB
 	SpoolMaxAge     time.Duration // older profiles are dropped; default 24 h
 	UploadRateBytes int64         // of binaries, a second; default 10 MiB
+	CoresDir        string        // where the kernel finds the agent; default corepattern.DefaultDir
 	CoreQuotaBytes  int64         // cores, crashes and their texts may take in SpoolDir; default 4 GiB
 	CoreMinFree     int64         // bytes of the disk that cores leave free; default 1 GiB, negative: none
 	CoreRateBytes   int64         // of cores uploaded, a second; default 10 MiB

@@ -80,7 +80,7 @@ func (c *capturing) start(conf *CaptureConfig) error {
 		return nil
 	}
 	o := corepattern.Options{
-		Mode: conf.Mode, StateDir: filepath.Join(a.opts.SpoolDir, dirCrashes), Cores: conf.Directories, Logger: a.log,
+		Mode: conf.Mode, Dir: a.opts.CoresDir, StateDir: filepath.Join(a.opts.SpoolDir, dirCrashes), Cores: conf.Directories, Logger: a.log,
 		Handle: func(ctx context.Context, d *corepattern.Death) { a.death(ctx, capturer, d) },
 	}
 	if conf.Mode == captureAuto {

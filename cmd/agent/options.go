@@ -30,6 +30,7 @@ type options struct {
 	UploadBinaries  bool
 	UploadRate      int64
 	Capture         bool
+	CoresDir        string
 	CoreRate        int64
 	CoreQuota       int64
 	CoreMinFree     int64
@@ -44,7 +45,10 @@ type options struct {
 // define makes the agent's settings.
 func define(o *options) *settings.Set {
 	s := settings.New("agent", "agent finds the Go services of a host, takes their profiles and ships them to a collector.",
-		settings.Command{Name: "targets", Args: "[-json]", Summary: "show what would be scraped, and why not the rest, without scraping"})
+		settings.Command{Name: "targets", Args: "[-json]", Summary: "show what would be scraped, and why not the rest, without scraping"},
+		settings.Command{Name: "setup-cores", Args: "[-dry-run] [-mode MODE] [-json]", Summary: "say how core dumps would be got at, and try it with a program that dies"},
+		settings.Command{Name: "doctor", Args: "[-json] [PID|SERVICE]", Summary: "say why a core, a crash text or a profile of a Go process would be missing, and what cures it"},
+		settings.Command{Name: "restore-cores", Summary: "give the host back the core pattern that an agent which was killed has left changed"})
 	s.Group("Collector")
 	s.String(&o.Collector, "collector", "", "`URL` of the collector; required")
 	s.String(&o.TokenFile, "token-file", "", "`FILE` that holds the token for the collector, read again for every request").Path = true
@@ -58,6 +62,7 @@ func define(o *options) *settings.Set {
 	s.Size(&o.UploadRate, "upload-rate", 10<<20, 64<<10, "`BYTES` a second of executables to upload at most")
 	s.Group("Cores and crash texts")
 	s.Bool(&o.Capture, "capture-crashes", true, "take cores and crash texts of processes that die, as the file's sections capture and crash_texts say; without them, cores only, if the host allows it and nobody else takes them; false leaves the host's core pattern alone")
+	coresDir(s, &o.CoresDir)
 	s.Size(&o.CoreRate, "core-upload-rate", 10<<20, 64<<10, "`BYTES` a second of cores to upload at most")
 	s.Size(&o.CoreQuota, "core-quota", 4<<30, 16<<20, "`BYTES` that cores, crashes and their texts may take below the spool's directory, beside -spool-quota; beyond, the oldest full cores become minicores, then cores, texts and at last crashes go")
 	s.Size(&o.CoreMinFree, "core-min-free", 1<<30, 0, "`BYTES` of the disk that cores leave free")
