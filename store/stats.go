@@ -55,7 +55,7 @@ type MemoryUse struct {
 
 // MemoryUse returns what the store takes now.
 func (s *Store) MemoryUse() MemoryUse {
-	return MemoryUse{Heads: s.memory.used.Load(), Keys: s.keys.memory(), Caches: s.cores.memory()}
+	return MemoryUse{Heads: s.memory.used.Load(), Keys: s.keys.memory(), Caches: s.trees.memory()}
 }
 
 // stats are the counters behind Stats and the metrics.

@@ -123,7 +123,7 @@ type Store struct {
 	blobs   *dirBlobs
 	log     *logSet
 	keys    *keyIndex
-	cores   *coreCache
+	trees   *treeCache
 	memory  *headMemory
 
 	listings    *lru[string, *blockListing]
@@ -187,7 +187,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
-		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 6),
+		trees: newTreeCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 6),
 		directories: newLRU[partKey, *partDirectory](o.CacheBytes / 6), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
 		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{}, failing: map[string]time.Time{},
