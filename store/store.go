@@ -68,7 +68,8 @@ type Options struct {
 
 	files     fileOps    // tests put one in that fails
 	merge     mergeSizes // tests make them small
-	rollBytes int64      // of cells of one resolution, and of digests, that are being rolled up
+	crashes   crashBounds
+	rollBytes int64 // of cells of one resolution, and of digests, that are being rolled up
 }
 
 func (o *Options) setDefaults() {
@@ -95,6 +96,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BinaryBytes, 2<<30)
 	if o.merge == (mergeSizes{}) {
 		o.merge = defaultMergeSizes
+	}
+	if o.crashes == (crashBounds{}) {
+		o.crashes = defaultCrashBounds
 	}
 	if o.files == nil {
 		o.files = osFiles{}
@@ -138,6 +142,7 @@ type Store struct {
 	retainer  *retainer
 	deletions deletions
 	binaries  *binaries
+	crashes   crashIndex
 	seen      *seen
 	reach     atomic.Pointer[reach]
 	reachFile sideFile
