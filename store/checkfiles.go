@@ -19,6 +19,9 @@ func blockFile(id string) string { return path.Join(blockDir, id+blockSuffix) }
 // binaryFile is a binary's file as reports name it.
 func binaryFile(sha string) string { return path.Join(binaryDir, sha+binarySuffix) }
 
+// coreFile is a core's file as reports name it.
+func coreFile(id string) string { return path.Join(coreDir, id+coreSuffix) }
+
 // listFiles compares the files of blocks with the catalog's rows: the same
 // rules as when a store is opened.
 func (c *checker) listFiles() error {

@@ -163,7 +163,9 @@ func hourKey(group string, hour int64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte(group), 0), uint64(hour))
 }
 
-func deathHour(at time.Time) int64 { return floorTo(at.UnixNano(), int64(time.Hour)) / int64(time.Hour) }
+func deathHour(at time.Time) int64 {
+	return floorTo(at.UnixNano(), int64(time.Hour)) / int64(time.Hour)
+}
 
 // addHour adds to a count.
 func addHour(tx *bbolt.Tx, group string, at time.Time, n int64) error {

@@ -9,6 +9,7 @@ const (
 	logVersion     = 1
 	blockVersion   = 2 // 2: levels, sources and resolutions in the listing
 	binaryVersion  = 1
+	offerVersion   = 1
 	catalogVersion = 2 // 2: rows of blocks do not hold their listings, entries have checksums
 )
 
@@ -76,6 +77,7 @@ const (
 	magicBlockFoot = "IQBF"
 	magicBinHead   = "IQEH"
 	magicBinFoot   = "IQEF"
+	magicOffer     = "IQCO"
 )
 
 // maxLogNumber stands, in the key of a closed epoch, for a log file that is
@@ -166,4 +168,5 @@ const (
 	maxStreamBytes = 1 << 30 // of one stored stream, unpacked
 	maxIndexBytes  = 1 << 26 // of a log frame's index
 	maxListBytes   = 1 << 28 // of a block's listing
+	maxOfferBytes  = 1 << 28 // of a core's offer
 )

@@ -46,6 +46,9 @@ func (s *Store) openFiles() (*replay, error) {
 	if err := s.openCrashes(); err != nil {
 		return nil, err
 	}
+	if err := s.openCores(lost); err != nil {
+		return nil, err
+	}
 	if err := s.openSeen(); err != nil {
 		return nil, err
 	}

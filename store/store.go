@@ -143,6 +143,7 @@ type Store struct {
 	deletions deletions
 	binaries  *binaries
 	crashes   crashIndex
+	cores     coreDepot
 	seen      *seen
 	reach     atomic.Pointer[reach]
 	reachFile sideFile
