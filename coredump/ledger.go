@@ -220,7 +220,7 @@ func parseTrailer(h *Header, raw []byte, head int) (*Ledger, error) {
 	if l.written > l.total || int(blocks) != blocksWritten(l.written, l.mini, l.total) {
 		return nil, errTrailer
 	}
-	t = t[trailerFixed:]
+	t = t[trailerFixed : len(t)-footerFixed]
 	var core inquest.Core
 	if err := json.Unmarshal(t[:size], &core); err != nil {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "image: read the description: %w", err)

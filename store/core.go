@@ -195,6 +195,16 @@ func readCoreRow(k, sealed []byte) (*StoredCore, error) {
 	return c, nil
 }
 
+// deleteCoreRows deletes rows in a transaction.
+func deleteCoreRows(tx *bbolt.Tx, ids []string) error {
+	for _, id := range ids {
+		if err := tx.Bucket([]byte(bucketCores)).Delete([]byte(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Cores lists the cores that are here, those of the newest crashes first.
 // With a group or service those of it.
 func (s *Store) Cores(service, group string) []StoredCore {
@@ -279,7 +289,7 @@ func (s *Store) OpenCore(id string) (*CoreReader, error) {
 }
 
 // Image is the core as coredump reads it. It is good until Close.
-func (r *CoreReader) Image() *coredump.Image { return coredump.NewImage(r.Ledger, r.Block) }
+func (r *CoreReader) Image() *coredump.Image { return coredump.NewImage(r.Ledger, r.Block, r.here) }
 
 // Block returns the stored bytes of a block, which are not verified.
 // ErrNotFound if it is not here.
