@@ -500,3 +500,84 @@ func TestPostmortemFaults(t *testing.T) {
 	}
 }
 
+// TestPostmortemCare checks, backs up and restores crashes and cores.
+func TestPostmortemCare(t *testing.T) {
+	dir, to := t.TempDir(), t.TempDir()
+	s := open(t, dir)
+	waitReady(t, s)
+	ctx := context.Background()
+	var files [][]byte
+	var ids []string
+	for n := range 2 {
+		c := crashOf(n, "shop", "k1")
+		l, im, file := coreOf(t, &c, 2, 1)
+		if _, err := sendCore(s, &c, l, im, inquest.TierFull); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutCrashText(ctx, c.ID, fmt.Appendf(nil, "panic: %d", n)); err != nil {
+			t.Fatal(err)
+		}
+		files, ids = append(files, file), append(ids, l.ID())
+	}
+	m, err := s.BackupDir(ctx, filepath.Join(to, "backup"), nil)
+	if err != nil || m.Cores != 2 || m.Texts != 2 {
+		t.Fatalf("backup: %+v, %v", m, err)
+	}
+	if r, err := s.Check(ctx, true, nil); err != nil || !r.Whole() || r.Cores != 2 || r.Texts != 2 || r.Crashes != 2 {
+		t.Fatalf("online: %+v, %v", r, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.RestoreDir(ctx, filepath.Join(to, "backup"), store.RestoreOptions{Dir: filepath.Join(to, "data")}); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, filepath.Join(to, "data"))
+	for i, id := range ids {
+		if !bytes.Equal(readCore(t, s, id), files[i]) {
+			t.Error("a restored core has other bytes")
+		}
+	}
+	// Flips are found, and repaired by setting aside.
+	core := filepath.Join(dir, "cores", ids[0]+".core")
+	raw, err := os.ReadFile(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)-1] ^= 1
+	if err := os.WriteFile(core, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "texts", "*.txt"))
+	if err != nil || len(names) != 2 {
+		t.Fatal(names, err)
+	}
+	if err := os.Truncate(names[0], 3); err != nil {
+		t.Fatal(err)
+	}
+	r, err := store.Check(ctx, store.CheckOptions{Dir: dir, Repair: true})
+	if err != nil || len(r.Problems) != 2 || !r.Problems[0].Repaired || !r.Problems[1].Repaired {
+		t.Fatalf("repair: %+v, %v", r, err)
+	}
+	if r, err = store.Check(ctx, store.CheckOptions{Dir: dir}); err != nil || !r.Whole() || r.Cores != 1 || r.Texts != 1 {
+		t.Fatalf("after repair: %+v, %v", r, err)
+	}
+	s = open(t, dir)
+	if cores := s.Cores("shop", ""); len(cores) != 1 || cores[0].ID != ids[1] {
+		t.Errorf("cores: %+v", cores)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Of a catalog that is lost cores bring their crashes back.
+	if err := os.Truncate(filepath.Join(dir, "catalog.db"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	if cores := s.Cores("", ""); len(cores) != 1 {
+		t.Errorf("without a catalog: %+v", cores)
+	}
+	if c, err := s.Crash(inquest.CrashID("boot/shop/1")); err != nil || c.Core == nil {
+		t.Errorf("crash without a catalog: %+v, %v", c, err)
+	}
+}

@@ -144,6 +144,7 @@ type Store struct {
 	binaries  *binaries
 	crashes   crashIndex
 	cores     coreDepot
+	audit     auditLog
 	seen      *seen
 	reach     atomic.Pointer[reach]
 	reachFile sideFile
