@@ -46,7 +46,7 @@ func (s *Store) openCores(lost bool) error {
 				return err
 			}
 		default:
-			if err := d.restore(id, has); err != nil {
+			if err := d.restore(id, has, lost); err != nil {
 				return err
 			}
 		}
@@ -146,8 +146,8 @@ func (s *Store) lostCore(id string, err error) {
 
 // restore takes up the upload of a core that has no row, or removes what is
 // left of it: without an offer nothing says what it is, and an offer without
-// its crash was deleted.
-func (d *coreDepot) restore(id string, has map[string]bool) error {
+// its crash was deleted, unless the catalog was lost.
+func (d *coreDepot) restore(id string, has map[string]bool, lost bool) error {
 	path := d.path(id, uploadSuffix)
 	if has[coreSuffix] && has[haveSuffix] && !has[uploadSuffix] { // its row was about to come
 		if err := d.s.ops.Rename(d.path(id, coreSuffix), path); err != nil {
@@ -158,6 +158,11 @@ func (d *coreDepot) restore(id string, has map[string]bool) error {
 	o, err := readOffer(d.s.ops, d.path(id, offerSuffix), id)
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errOffer) {
 		return fmt.Errorf("take up a core: %w", err)
+	}
+	if err == nil && lost && d.s.crashes.rows[o.Crash.ID] == nil {
+		if err := d.s.changeCrashes(func(t *crashTx) error { _, err := t.tell(&o.Crash); return err }); err != nil {
+			return err
+		}
 	}
 	if err != nil || has[coreSuffix] || d.s.crashes.rows[o.Crash.ID] == nil {
 		d.s.o.Logger.Info("what is left of a core is deleted", "core", id)
