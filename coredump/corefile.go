@@ -208,10 +208,7 @@ func (f *CoreFile) ReadAt(p []byte, off int64) (int, error) {
 	}
 	at := uint64(off) + uint64(n)
 	i, _ := slices.BinarySearchFunc(f.loads, at, func(l coreLoad, at uint64) int {
-		if l.off+l.filesz <= at {
-			return -1
-		}
-		return cmp.Compare(l.off, at)
+		return within(at, l.off, l.off+l.filesz)
 	})
 	for ; n < len(p); i++ {
 		next := uint64(f.size)
@@ -242,10 +239,7 @@ func (f *CoreFile) ReadAt(p []byte, off int64) (int, error) {
 func (f *CoreFile) segment(p []byte, l *coreLoad, from uint64) (int, error) {
 	addr := l.addr + from
 	i, _ := slices.BinarySearchFunc(l.runs, addr, func(r run, a uint64) int {
-		if r.End() <= a {
-			return -1
-		}
-		return cmp.Compare(r.Addr, a)
+		return within(a, r.Addr, r.End())
 	})
 	n := 0
 	for ; n < len(p); i++ {

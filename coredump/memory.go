@@ -1,7 +1,6 @@
 package coredump
 
 import (
-	"cmp"
 	"container/list"
 	"slices"
 	"sync"
@@ -38,10 +37,7 @@ type keptBlock struct {
 func (m *memory) ReadAt(p []byte, off int64) (int, error) {
 	addr := uint64(off)
 	i, _ := slices.BinarySearchFunc(m.runs, addr, func(r run, a uint64) int {
-		if r.End() <= a {
-			return -1
-		}
-		return cmp.Compare(r.Addr, a)
+		return within(a, r.Addr, r.End())
 	})
 	done := 0
 	for ; done < len(p); i++ {

@@ -1,7 +1,6 @@
 package coredump
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -42,10 +41,7 @@ type fileMemory struct {
 func (f *fileMemory) ReadAt(p []byte, off int64) (int, error) {
 	addr := uint64(off)
 	i, _ := slices.BinarySearchFunc(f.loads, addr, func(l elfProgram, a uint64) int {
-		if l.addr+l.filesz <= a {
-			return -1
-		}
-		return cmp.Compare(l.addr, a)
+		return within(a, l.addr, l.addr+l.filesz)
 	})
 	done := 0
 	for ; done < len(p); i++ {

@@ -99,3 +99,15 @@ func (b *runBuilder) add(r run) {
 	}
 	b.runs = append(b.runs, r)
 }
+
+// within compares the range [from, to) with a position, for binary searches:
+// the range that has it, or else the first behind it, is what is looked for.
+func within(at, from, to uint64) int {
+	switch {
+	case to <= at:
+		return -1
+	case from > at:
+		return 1
+	}
+	return 0
+}
