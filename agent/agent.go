@@ -246,6 +246,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	a.scrapers.Go(func() { a.housekeeping(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.binaries.run(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.held.run(a.scrapeCtx) })
+	a.scrapers.Go(func() { a.capture.watch(a.scrapeCtx) })
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/capture"
@@ -20,6 +21,9 @@ import (
 	"github.com/goinquest/inquest/agent/corespool"
 	"github.com/goinquest/inquest/agent/host"
 )
+
+// watchEvery is how often what may be killed for memory is told anew.
+const watchEvery = 2 * time.Second
 
 // capturing gets at the deaths of processes and has them copied into the core
 // spool. It goes along with the configuration.
@@ -126,6 +130,29 @@ func (c *capturing) stop() {
 	if capturer != nil {
 		capturer.Stop()
 	}
+}
+
+// watch tells which processes the kernel may kill for memory, until ctx ends.
+func (c *capturing) watch(ctx context.Context) {
+	for sleep(ctx, watchEvery) {
+		c.mu.Lock()
+		capturer, off := c.capturer, c.conf.Mode == captureOff
+		c.mu.Unlock()
+		if capturer != nil && !off {
+			capturer.Watch(c.agent.processes())
+		}
+	}
+}
+
+// processes are the pids of targets.
+func (a *Agent) processes() []int {
+	var pids []int
+	for _, t := range a.list() {
+		if pid, ok := processPID(t.current().process); ok && pid != os.Getpid() && !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // setPolicy takes what came with the answer to a report, and keeps it for the
