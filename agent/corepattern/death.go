@@ -52,6 +52,9 @@ type Death struct {
 	// Told is what systemd-coredump knew, by the names of its journal fields
 	// without the prefix COREDUMP_: EXE, UNIT, CMDLINE, CGROUP, …; nil elsewhere.
 	Told map[string]string
+	// Open opens a file for reading by the name that the process knew it by,
+	// below the process's own root; nil if that is not known.
+	Open func(name string) (*os.File, error)
 
 	// Release lets the process end and closes Stream and PIDFD. It must be
 	// called, and may be called again.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/goinquest/inquest"
 )
 
@@ -102,6 +104,9 @@ func runHandler(d *Death, core io.Reader, old string) error {
 	// A file, as the kernel's own pipe, is passed on as it is; else the core is
 	// copied, and a handler that has read enough may close its end.
 	cmd.Stdin = core
+	if f, ok := core.(*os.File); ok {
+		unix.SetNonblock(int(f.Fd()), false) // as a program expects its input
+	}
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("the host's own core handler: %w", err)
 	}

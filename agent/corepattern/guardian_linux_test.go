@@ -246,3 +246,25 @@ func TestForeignChangeIsLeft(t *testing.T) {
 		t.Errorf("pattern %q", got)
 	}
 }
+
+func TestTry(t *testing.T) {
+	holdPattern(t)
+	before := read(t, patternFile)
+	exe := handler(t)
+	for _, mode := range []string{corepattern.ModeAuto, corepattern.ModePipe} {
+		got, err := corepattern.Try(t.Context(), corepattern.Options{Mode: mode, Dir: short(t), Exe: exe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Signal != int(syscall.SIGABRT) || mode != corepattern.ModeAuto && got.Mode != mode {
+			t.Errorf("trial %+v", got)
+		}
+	}
+	if got := read(t, patternFile); got != before {
+		t.Errorf("pattern %q, want %q", got, before)
+	}
+	write(t, patternFile, short(t)+"/core.%P")
+	if got, err := corepattern.Try(t.Context(), corepattern.Options{Mode: corepattern.ModeDirectory, Exe: exe}); err != nil {
+		t.Errorf("trial %+v: %v", got, err)
+	}
+}

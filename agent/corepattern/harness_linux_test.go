@@ -7,7 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,20 +34,14 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			return
-		case "die":
-			die()
+		case corepattern.CommandTrial:
+			corepattern.Die()
 		case "listen":
 			listen(os.Args[2], os.Args[3])
 			return
 		}
 	}
 	os.Exit(m.Run())
-}
-
-func die() {
-	debug.SetTraceback("crash")
-	var p *int
-	*p = 1
 }
 
 const (
@@ -137,7 +131,7 @@ func command(t *testing.T, name string, args ...string) *exec.Cmd {
 }
 
 // crash is a Go program that dies.
-func crash(t *testing.T) *exec.Cmd { return command(t, os.Args[0], "die") }
+func crash(t *testing.T) *exec.Cmd { return command(t, os.Args[0], corepattern.CommandTrial) }
 
 // native is a program that is not of Go and dies by the signal number 11.
 func native(t *testing.T) *exec.Cmd {
@@ -194,6 +188,18 @@ func (ds *deaths) get(t *testing.T) []corepattern.Death {
 		t.Error(err)
 	}
 	return ds.list
+}
+
+// of are the deaths of programs that the test has started; others of the machine
+// may die too.
+func of(list []corepattern.Death, cmds ...*exec.Cmd) []corepattern.Death {
+	var own []corepattern.Death
+	for _, d := range list {
+		if slices.ContainsFunc(cmds, func(c *exec.Cmd) bool { return c.Process.Pid == d.PID }) {
+			own = append(own, d)
+		}
+	}
+	return own
 }
 
 // foreign is a handler that gives everything to the old one.

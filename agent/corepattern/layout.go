@@ -32,6 +32,7 @@ const (
 const (
 	CommandPipe     = "core-pipe"
 	CommandGuardian = "core-guardian"
+	CommandTrial    = "core-trial"
 )
 
 func socketPath(dir string) string { return filepath.Join(dir, socketName) }

@@ -3,8 +3,10 @@
 package corepattern
 
 import (
+	"context"
 	"io"
 	"os"
+	"time"
 
 	"github.com/goinquest/inquest"
 )
@@ -38,3 +40,16 @@ func Guardian(string, io.Reader) error { return unsupported() }
 
 // Pipe says that there is nobody to hand a core to.
 func Pipe([]string, *os.File) error { return unsupported() }
+
+// Trial is of no use here.
+type Trial struct {
+	Mode   string        `json:"mode"`
+	Signal int           `json:"signal"`
+	Took   time.Duration `json:"took_ns"`
+}
+
+// Try says that it cannot be done.
+func Try(context.Context, Options) (*Trial, error) { return nil, unsupported() }
+
+// Die ends the process.
+func Die() { panic("a trial of " + CommandTrial) }

@@ -46,7 +46,7 @@ func TestPipeTellsOfDeaths(t *testing.T) {
 	if p, n := read(t, patternFile), read(t, limitFile); p != before || n != limit {
 		t.Errorf("pattern %q, limit %s after the end, want %q, %s", p, n, before, limit)
 	}
-	list := ds.get(t)
+	list := of(ds.get(t), cmd)
 	if len(list) != 1 {
 		t.Fatalf("%d deaths, want 1; %s", len(list), l.State().Error)
 	}
@@ -87,8 +87,8 @@ func TestPipeTakesManyAtOnce(t *testing.T) {
 		for _, cmd := range cmds {
 			wait(t, cmd)
 		}
-		if got := len(ds.get(t)); got != n {
-			t.Errorf("%d deaths, want %d; %s", got, n, l.State().Error)
+		if got := of(ds.get(t), cmds...); len(got) != n {
+			t.Errorf("%d deaths, want %d; %s", len(got), n, l.State().Error)
 		}
 		if err := l.Stop(); err != nil {
 			t.Error(err)

@@ -45,7 +45,7 @@ func TestSocketTellsOfDeaths(t *testing.T) {
 	if got := read(t, patternFile); got != before {
 		t.Errorf("pattern %q after the end, want %q", got, before)
 	}
-	list := ds.get(t)
+	list := of(ds.get(t), cmd)
 	if len(list) != 1 {
 		t.Fatalf("%d deaths, want 1", len(list))
 	}
@@ -135,8 +135,8 @@ func TestSocketTakesManyAtOnce(t *testing.T) {
 		for _, cmd := range cmds {
 			wait(t, cmd)
 		}
-		if got := len(ds.get(t)); got != n {
-			t.Errorf("%d deaths, want %d; %s", got, n, l.State().Error)
+		if got := of(ds.get(t), cmds...); len(got) != n {
+			t.Errorf("%d deaths, want %d; %s", len(got), n, l.State().Error)
 		}
 		if err := l.Stop(); err != nil {
 			t.Error(err)
@@ -202,7 +202,7 @@ func TestSocketForeignPipe(t *testing.T) {
 func testForeignPipe(t *testing.T, mode string) {
 	dir := short(t)
 	old := filepath.Join(dir, "old")
-	script := "#!/bin/sh\n/usr/bin/wc -c > " + dir + "/$1.new && /usr/bin/mv " + dir + "/$1.new " + dir + "/$1\necho \"$2 $3 $#\" > " + dir + "/args\n"
+	script := "#!/bin/sh\n/usr/bin/wc -c > " + dir + "/$1.new && /usr/bin/mv " + dir + "/$1.new " + dir + "/$1\necho \"$2 $3 $#\" > " + dir + "/args.new && /usr/bin/mv " + dir + "/args.new " + dir + "/args\n"
 	if err := os.WriteFile(old, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -210,9 +210,21 @@ func testForeignPipe(t *testing.T, mode string) {
 	write(t, patternFile, "|"+old+" %P %s %u")
 	plain := native(t)
 	run(t, plain)
-	result := func(pid int) string { return read(t, filepath.Join(dir, strconv.Itoa(pid))) }
+	// The kernel waits until the core is read, not until the handler is done.
+	result := func(pid int) string {
+		name := filepath.Join(dir, strconv.Itoa(pid))
+		within(t, "the old handler has written "+name, func() bool {
+			_, err := os.Stat(name)
+			_, err2 := os.Stat(filepath.Join(dir, "args"))
+			return err == nil && err2 == nil
+		})
+		return read(t, name)
+	}
 	want, wantArgs := result(plain.Process.Pid), read(t, filepath.Join(dir, "args"))
 
+	if err := os.Remove(filepath.Join(dir, "args")); err != nil {
+		t.Fatal(err)
+	}
 	ds := &deaths{}
 	start(t, corepattern.Options{Mode: mode, Handle: ds.foreign, Exe: handler(t)})
 	cmd := native(t)
