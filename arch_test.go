@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"profile":   {},
 	"calltree":  {},
 	"symbolize": {},
-	"store":     {"profile", "calltree"},
+	"store":     {"profile", "calltree", "coredump"},
 	"coredump":  {"symbolize"},
 	"ingest":    {"profile", "store", "symbolize", "coredump"},
 	"query":     {"profile", "calltree", "store"},

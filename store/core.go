@@ -205,8 +205,9 @@ func deleteCoreRows(tx *bbolt.Tx, ids []string) error {
 	return nil
 }
 
-// Cores lists the cores that are here, those of the newest crashes first.
-// With a group or service those of it.
+// Cores lists the cores that are here, those of the newest crashes first, and
+// those of which blocks are to come: these are not Complete. With a group or
+// service those of it.
 func (s *Store) Cores(service, group string) []StoredCore {
 	d := &s.cores
 	d.mu.RLock()
@@ -214,6 +215,12 @@ func (s *Store) Cores(service, group string) []StoredCore {
 	out := []StoredCore{}
 	for _, c := range d.rows {
 		if (service == "" || c.Service == service) && (group == "" || c.Group == group) {
+			out = append(out, *c)
+		}
+	}
+	for _, u := range d.open {
+		c := u.offer.row(time.Time{})
+		if c.Complete = false; (service == "" || c.Service == service) && (group == "" || c.Group == group) {
 			out = append(out, *c)
 		}
 	}

@@ -133,3 +133,18 @@ func (s *Store) CrashGroups(q CrashQuery) ([]CrashGroup, error) {
 	slices.SortFunc(out, func(a, b CrashGroup) int { return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.ID, b.ID)) })
 	return out, nil
 }
+
+// CrashBuilds are the builds of the newest crashes, n at most.
+func (s *Store) CrashBuilds(n int) []string {
+	x := &s.crashes
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	out, seen := []string{}, map[string]bool{"": true}
+	for i := len(x.byTime) - 1; i >= 0 && len(out) < n; i-- {
+		if b := x.byTime[i].Build; !seen[b] {
+			seen[b] = true
+			out = append(out, b)
+		}
+	}
+	return out
+}

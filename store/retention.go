@@ -163,3 +163,6 @@ func matchPattern(pattern, name string) bool {
 	}
 	return p == len(pattern)
 }
+
+// MatchService says whether a pattern of * and ?, or a name, takes a service.
+func MatchService(pattern, service string) bool { return matchPattern(pattern, service) }
