@@ -20,7 +20,8 @@ const (
 	sumBytes   = 256      // of a file's beginning that tell it from another
 	backlog    = 16 << 20 // of a file nothing is remembered of, while the agent was away
 	readBytes  = 256 << 10
-	quietPolls = 2 // without anything new end a text, and a file that was renamed
+	bornBefore = 5 * time.Second // the process that has it as standard error
+	quietPolls = 2               // without anything new end a text, and a file that was renamed
 )
 
 // follower reads one log file as it grows, and the one that takes its place.
@@ -40,8 +41,10 @@ type follower struct {
 }
 
 // openFollower opens a file where it was left, at its end if it is history, or
-// at its beginning. It returns nil if it cannot be read.
-func openFollower(w *Watcher, path string, pos position, known bool) *follower {
+// at its beginning. A file that nobody named, but a process that was started at
+// since writes to, is history if it is older than that. It returns nil if it
+// cannot be read.
+func openFollower(w *Watcher, path string, pos position, known bool, since time.Time) *follower {
 	f := &follower{w: w, path: path}
 	f.scanner = coredump.NewScanner(w.options.Limits, f.found)
 	name := path
@@ -56,7 +59,7 @@ func openFollower(w *Watcher, path string, pos position, known bool) *follower {
 	switch {
 	case known && f.inode == pos.Inode && size >= pos.Offset && sumOf(f.file, pos.Offset) == pos.Sum:
 		f.offset, f.past = pos.Offset, true
-	case w.first:
+	case w.first, !since.IsZero() && born(f.file).Before(since.Add(-bornBefore)):
 		f.offset = size
 	default:
 		f.offset, f.past = max(0, size-backlog), known

@@ -107,6 +107,7 @@ func (j *journal) run() error {
 	cmd := exec.CommandContext(j.w.ctx, j.w.options.JournalCommand[0], append(j.w.options.JournalCommand[1:], j.args(after)...)...)
 	var problem bytes.Buffer
 	cmd.Stderr = &problem
+	cmd.WaitDelay = time.Second // for what it may have started
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -120,7 +121,11 @@ func (j *journal) run() error {
 		s := bufio.NewScanner(out)
 		s.Buffer(make([]byte, 64<<10), maxJournalLine)
 		for s.Scan() {
-			lines <- bytes.Clone(s.Bytes())
+			select {
+			case lines <- bytes.Clone(s.Bytes()):
+			case <-j.w.ctx.Done():
+				return
+			}
 		}
 	}()
 	j.read(lines)
@@ -148,6 +153,8 @@ func (j *journal) read(lines <-chan []byte) {
 	defer tick.Stop()
 	for {
 		select {
+		case <-j.w.ctx.Done():
+			return
 		case line, ok := <-lines:
 			if !ok {
 				return

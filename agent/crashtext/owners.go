@@ -32,10 +32,12 @@ type owner struct {
 	told      bool // its death
 }
 
-// look remembers processes; it returns the files that are their standard error.
-func (o *owners) look(pids []int) (files []string) {
+// look remembers processes; it returns the files that are their standard error,
+// with when the process was started.
+func (o *owners) look(pids []int) (files map[string]time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	files = map[string]time.Time{}
 	now := time.Now()
 	for id, w := range o.byID {
 		if now.Sub(w.seen) > 2*goneFor {
@@ -63,7 +65,7 @@ func (o *owners) look(pids []int) (files []string) {
 		if path, inode := stderrOf(pid); inode != "" {
 			w.inode = inode
 			if path != "" {
-				files = append(files, path)
+				files[path] = id.Started
 			}
 		}
 	}

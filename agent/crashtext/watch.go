@@ -3,7 +3,9 @@ package crashtext
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -149,13 +151,14 @@ func (w *Watcher) run() {
 // look finds processes and files that are new.
 func (w *Watcher) look() {
 	w.looked = time.Now()
-	var paths []string
+	files := w.owners.look(w.options.Processes())
 	for _, p := range w.options.Files {
 		found, _ := filepath.Glob(p) // patterns were checked
-		paths = append(paths, found...)
+		for _, path := range found {
+			files[path] = time.Time{}
+		}
 	}
-	paths = append(paths, w.owners.look(w.options.Processes())...)
-	for _, path := range paths {
+	for path, since := range files {
 		if w.files[path] != nil {
 			continue
 		}
@@ -166,7 +169,7 @@ func (w *Watcher) look() {
 		w.mu.Lock()
 		pos, known := w.state.Files[path]
 		w.mu.Unlock()
-		if f := openFollower(w, path, pos, known); f != nil {
+		if f := openFollower(w, path, pos, known, since); f != nil {
 			w.files[path] = f
 			w.remember(path, f.position())
 		}
@@ -174,10 +177,7 @@ func (w *Watcher) look() {
 	w.first = false
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.watching = w.watching[:0]
-	for path := range w.files {
-		w.watching = append(w.watching, path)
-	}
+	w.watching = slices.Sorted(maps.Keys(w.files))
 }
 
 func (w *Watcher) remember(path string, p position) {
