@@ -128,7 +128,7 @@ type header struct {
 	running bool // on a thread, as far as the line says
 }
 
-func parseGoroutine(line []byte) header {
+func parseStackHead(line []byte) header {
 	rest := line[len("goroutine "):]
 	open := bytes.Index(rest, []byte(" ["))
 	var h header

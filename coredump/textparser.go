@@ -137,7 +137,7 @@ func (p *TextParser) line(line []byte) {
 		p.reason(kind, line)
 		return
 	case lineHeader:
-		p.begin(parseGoroutine(line))
+		p.begin(parseStackHead(line))
 	case lineStack:
 		p.begin(header{state: []byte("runtime stack")})
 	case lineFunction:
