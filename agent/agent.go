@@ -98,6 +98,7 @@ type Agent struct {
 	cores      *corespool.Pool
 	held       *heldExes
 	capture    *capturing
+	texts      *crashTexts
 	crashes    *crashShipper
 	metrics    *metrics
 	unregister func()
@@ -116,6 +117,7 @@ type Agent struct {
 	config    Config
 	discovery *discovery
 	targets   map[string]*target
+	ended     endedTargets
 	running   bool
 	stopping  bool
 	looking   bool // nothing is scraped, see Look
@@ -173,7 +175,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.uploader = &uploader{spool: a.spool, collector: a.collector, agent: a}
 	a.binaries = newBinaries(a)
-	a.crashes, a.held, a.capture = newCrashShipper(a), newHeldExes(a), newCapturing(a)
+	a.crashes, a.held, a.capture, a.texts = newCrashShipper(a), newHeldExes(a), newCapturing(a), &crashTexts{agent: a}
 	a.channel = &channel{agent: a, told: map[string]time.Time{}, missing: map[string]bool{}, trouble: map[string]string{}}
 	if a.unregister, err = a.register(o.Registerer); err != nil {
 		return nil, errors.Join(err, a.cores.Close(), a.spool.Close())
@@ -191,7 +193,7 @@ func newAgent(o Options) (*Agent, error) {
 		opts: o, log: o.Logger, now: o.Now, host: o.Host, userAgent: userAgentName + o.Version, config: conf,
 		metrics: newMetrics(), self: newSelfIdentity(), selfClient: newTargetClient(selfTransport{}, nil),
 		light: make(chan struct{}, lightAtOnce), doubtful: make(chan struct{}, doubtfulAtOnce), cpu: keyedLocks{locks: map[string]*keyedLock{}},
-		dirty: make(chan struct{}, 1), cums: map[string]*cumulative{}, targets: map[string]*target{},
+		dirty: make(chan struct{}, 1), cums: map[string]*cumulative{}, targets: map[string]*target{}, ended: endedTargets{specs: map[string]*spec{}},
 	}
 	a.defaults()
 	return a, nil
@@ -267,6 +269,7 @@ func (a *Agent) discover(conf Config) error {
 	a.config, a.discovery = conf, d
 	a.mu.Unlock()
 	a.capture.apply(&conf.Capture)
+	a.texts.apply(&conf.CrashTexts)
 	return d.start(a.scrapeCtx, a)
 }
 
@@ -317,8 +320,9 @@ func (a *Agent) Stop(ctx context.Context) {
 		if a.discovery != nil {
 			a.discovery.stop()
 		}
-		a.capture.stop()
 		a.scrapers.Wait()
+		a.capture.stop()
+		a.texts.stop()
 		a.drain(ctx)
 		a.stopShip()
 		a.shippers.Wait()

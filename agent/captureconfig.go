@@ -61,20 +61,21 @@ type CaptureRate struct {
 // CrashTextConfig says from where the agent reads what processes write while
 // they die. The zero value reads nothing.
 type CrashTextConfig struct {
-	// Socket is where processes with package client send their crash texts to.
+	// Socket is where programs with package client tell how they die: a path, or
+	// "@name" for an abstract one.
 	Socket string `yaml:"socket,omitempty"`
-	// Files, Units and Containers are read for texts of crashes.
-	Files      []CrashTextFile `yaml:"files,omitempty"`
-	Units      []string        `yaml:"units,omitempty"`      // of systemd: their journal
-	Containers []string        `yaml:"containers,omitempty"` // patterns of log files that container runtimes write
+	// Files are patterns (path/filepath.Match) of log files of services and
+	// containers.
+	Files []string `yaml:"files,omitempty"`
+	// Journal has the journal read, of Units if there are some, else of all.
+	Journal bool     `yaml:"journal,omitempty"`
+	Units   []string `yaml:"units,omitempty"`
+	// Stderr has the files read that are the standard error of targets.
+	Stderr bool `yaml:"stderr,omitempty"`
 }
 
-// CrashTextFile is a log file, or standard error, of a service.
-type CrashTextFile struct {
-	Path    string            `yaml:"path"` // may have * and ?
-	Service string            `yaml:"service"`
-	Labels  map[string]string `yaml:"labels,omitempty"`
-}
+// watches reports whether anything is to be read but the socket.
+func (c *CrashTextConfig) watches() bool { return len(c.Files) > 0 || c.Journal || c.Stderr }
 
 func (c *CaptureConfig) check() error {
 	setDefault(&c.Mode, captureOff)
@@ -129,21 +130,21 @@ func (c *CaptureConfig) policy(of inquest.CapturePolicy) inquest.CapturePolicy {
 }
 
 func (c *CrashTextConfig) check() error {
+	if c.Socket != "" && c.Socket[0] != '@' && !filepath.IsAbs(c.Socket) {
+		return invalid("crash_texts.socket", "%q: want an absolute path, or @name", c.Socket)
+	}
 	for i, f := range c.Files {
 		at := fmt.Sprintf("crash_texts.files[%d]", i)
-		if !filepath.IsAbs(f.Path) {
-			return invalid(at+".path", "%q: want an absolute path", f.Path)
+		if !filepath.IsAbs(f) {
+			return invalid(at, "%q: want an absolute path, which may have * and ?", f)
 		}
-		if err := inquest.ValidateLabel(inquest.LabelService, f.Service); err != nil || f.Service == "" {
-			return invalid(at+".service", "%q: name the service that writes the file", f.Service)
-		}
-		if err := checkLabels(at+".labels", f.Labels, false); err != nil {
-			return err
+		if _, err := filepath.Match(f, "/"); err != nil {
+			return invalid(at, "%q: %w", f, err)
 		}
 	}
 	for i, u := range c.Units {
-		if u == "" {
-			return invalid(fmt.Sprintf("crash_texts.units[%d]", i), "is empty; want the name of a unit such as shop.service")
+		if u == "" || !c.Journal {
+			return invalid(fmt.Sprintf("crash_texts.units[%d]", i), "%q: want the name of a unit such as shop.service, beside journal: true", u)
 		}
 	}
 	return nil

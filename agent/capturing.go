@@ -29,6 +29,7 @@ const watchEvery = 2 * time.Second
 // spool. It goes along with the configuration.
 type capturing struct {
 	agent *Agent
+	using sync.RWMutex // held for reading while a process is copied on command
 
 	mu       sync.Mutex
 	conf     *CaptureConfig // in force; nil before the first start
@@ -128,6 +129,8 @@ func (c *capturing) stop() {
 		}
 	}
 	if capturer != nil {
+		c.using.Lock()
+		defer c.using.Unlock()
 		capturer.Stop()
 	}
 }
@@ -135,12 +138,12 @@ func (c *capturing) stop() {
 // watch tells which processes the kernel may kill for memory, until ctx ends.
 func (c *capturing) watch(ctx context.Context) {
 	for sleep(ctx, watchEvery) {
+		pids := c.agent.processes()
 		c.mu.Lock()
-		capturer, off := c.capturer, c.conf.Mode == captureOff
-		c.mu.Unlock()
-		if capturer != nil && !off {
-			capturer.Watch(c.agent.processes())
+		if c.capturer != nil && c.conf.Mode != captureOff {
+			c.capturer.Watch(pids)
 		}
+		c.mu.Unlock()
 	}
 }
 
@@ -187,6 +190,7 @@ func (c *capturing) state() inquest.CaptureState {
 	s := c.agent.cores.Stats()
 	st.Waiting, st.Bytes, st.Quota, st.Dropped = int64(s.Cores), s.Bytes, s.Quota, s.DroppedCores
 	st.Error = cmp.Or(s.LastError, st.Error)
+	c.agent.texts.state(&st)
 	return st
 }
 
@@ -206,6 +210,8 @@ func (c *capturing) snapshot(ctx context.Context, cmd inquest.Command) (*inquest
 	if pid == os.Getpid() {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "an agent cannot copy itself")
 	}
+	c.using.RLock()
+	defer c.using.RUnlock()
 	c.mu.Lock()
 	capturer := c.capturer
 	c.mu.Unlock()
@@ -242,19 +248,6 @@ func (a *Agent) death(ctx context.Context, capturer *capture.Capturer, d *corepa
 		return
 	}
 	capturer.Death(ctx, d)
-}
-
-// captureTarget names a process as discovery knows it, so that a crash and the
-// profiles before it have the same labels.
-func (a *Agent) captureTarget(_ int, process string) (capture.Target, bool) {
-	for _, t := range a.list() {
-		if s := t.current(); s.process == process {
-			return capture.Target{Service: s.service, Instance: s.instance, Release: s.release, Labels: s.labels}, true
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return capture.Target{Labels: joined(a.config.Labels, a.config.Host.Labels)}, true
 }
 
 // askTier asks the collector what to keep of a death.

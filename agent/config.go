@@ -32,11 +32,16 @@ type Config struct {
 	Refuse []string `yaml:"refuse,omitempty"`
 }
 
+// defaultCrashSocket is where package client looks for an agent.
+const defaultCrashSocket = "/run/inquest/crash.sock"
+
 // DefaultConfig is the configuration of an agent without a file: it finds the
-// Go processes of its host, and takes the cores of those that die if the host
-// lets it.
+// Go processes of its host, and takes the cores and crash texts of those that
+// die if the host lets it.
 func DefaultConfig() Config {
-	return Config{Host: HostConfig{Enabled: true}, Capture: CaptureConfig{Mode: captureAuto}}
+	return Config{
+		Host: HostConfig{Enabled: true}, Capture: CaptureConfig{Mode: captureAuto}, CrashTexts: CrashTextConfig{Socket: defaultCrashSocket},
+	}
 }
 
 // Schedule says what is taken of a target, and how often.
