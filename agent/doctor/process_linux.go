@@ -223,6 +223,9 @@ func checkNamespaces(l *list, pid int, plan *corepattern.Plan, mode string) {
 	l.add("namespaces", Fine, text+": its cores are looked for in its container, as long as that is there", "")
 }
 
+// collectorPath is the main package of the collector, which profiles itself.
+const collectorPath = "github.com/goinquest/inquest/cmd/collector"
+
 // checkProfiles says what agent targets says of the process.
 func checkProfiles(l *list, p *host.Process, targets []inquest.Target) {
 	if targets == nil {
@@ -238,6 +241,10 @@ func checkProfiles(l *list, p *host.Process, targets []inquest.Target) {
 			return
 		}
 		reason = t.Reason
+	}
+	if p.Build != nil && p.Build.Path == collectorPath {
+		l.add("profiles", Note, reason, "")
+		return
 	}
 	l.add("profiles", Missing, reason, "import net/http/pprof and listen on a port of the host; agent targets shows what is asked")
 }
