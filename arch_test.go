@@ -68,6 +68,10 @@ var heavy = map[string]string{
 	"github.com/prometheus/prometheus/model/relabel": "agent",
 	"github.com/prometheus/prometheus/promql":        "query",
 
+	// What systemd-coredump packs by, besides zstd.
+	"github.com/pierrec/lz4":  "agent",
+	"github.com/ulikunitz/xz": "agent",
+
 	"debug/buildinfo":                    "symbolize",
 	"debug/dwarf":                        "symbolize",
 	"debug/elf":                          "symbolize",

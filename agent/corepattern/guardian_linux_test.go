@@ -35,10 +35,11 @@ func agent(t *testing.T, mode, exe, dir string) (cmd *exec.Cmd, gaps int, stop f
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if n, ok := strings.CutPrefix(strings.TrimSpace(line), "listening "); ok {
-		gaps, err = strconv.Atoi(n)
-	} else {
-		t.Fatalf("the agent says %q (%v)", line, err)
+	if err == nil {
+		gaps, err = strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(line), "listening "))
+	}
+	if err != nil {
+		t.Fatalf("the agent says %q: %v", line, err)
 	}
 	return cmd, gaps, func() {
 		in.Close()

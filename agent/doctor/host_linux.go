@@ -96,6 +96,8 @@ var rights = []struct {
 }{
 	{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "to read the memory of other users' processes"},
 	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "to read their executables"},
+	{unix.CAP_SETUID, "CAP_SETUID", "to write core files of programs that are not of Go as their users"},
+	{unix.CAP_SETGID, "CAP_SETGID", "likewise"},
 }
 
 func checkRights(l *list) {

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -67,10 +68,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	r.Host = lookAtHost(o, plan, r.Mode)
 	for i := range snap.Processes {
 		p := &snap.Processes[i]
-		if o.Only != "" && o.Only != p.Name && o.Only != strconv.Itoa(p.PID) {
+		if p.PID == os.Getpid() || o.Only != "" && o.Only != p.Name && o.Only != strconv.Itoa(p.PID) {
 			continue
 		}
-		r.Processes = append(r.Processes, Process{p.PID, p.Name, p.Exe, lookAtProcess(o, p, plan, r.Mode)})
+		findings := lookAtProcess(o, p, plan, r.Mode)
+		if host.Alive(p.ID) { // else the findings are of nothing
+			r.Processes = append(r.Processes, Process{p.PID, p.Name, p.Exe, findings})
+		}
 	}
 	if o.Only != "" && len(r.Processes) == 0 {
 		for _, u := range snap.Unreadable {

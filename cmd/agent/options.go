@@ -48,7 +48,7 @@ func define(o *options) *settings.Set {
 		settings.Command{Name: "targets", Args: "[-json]", Summary: "show what would be scraped, and why not the rest, without scraping"},
 		settings.Command{Name: "setup-cores", Args: "[-dry-run] [-mode MODE] [-json]", Summary: "say how core dumps would be got at, and try it with a program that dies"},
 		settings.Command{Name: "doctor", Args: "[-json] [PID|SERVICE]", Summary: "say why a core, a crash text or a profile of a Go process would be missing, and what cures it"},
-		settings.Command{Name: "restore-cores", Summary: "give the host back the core pattern that an agent which was killed has left changed"})
+		settings.Command{Name: "restore-cores", Args: "[-cores-dir DIRECTORY]", Summary: "give the host back the core pattern that an agent which was killed has left changed"})
 	s.Group("Collector")
 	s.String(&o.Collector, "collector", "", "`URL` of the collector; required")
 	s.String(&o.TokenFile, "token-file", "", "`FILE` that holds the token for the collector, read again for every request").Path = true
