@@ -48,8 +48,7 @@ type stackCall struct {
 
 func stackOf(u *unwinder, t *Thread) *stack {
 	s := &stack{u: u}
-	first := frame{pc: t.PC, sp: t.SP, fp: t.FP, lr: t.LR, exact: true}
-	u.walk(first, u.current(t), func(f frame, name string, signal *signalFrame) bool {
+	u.walk(t.frame(), u.current(t), func(f frame, name string, signal *signalFrame) bool {
 		s.calls = append(s.calls, stackCall{f.at() - u.bias, name, signal})
 		return true
 	})

@@ -9,6 +9,11 @@ type frame struct {
 	exact      bool   // pc is that of an instruction, not where a call returns to
 }
 
+// frame is where a thread is.
+func (t *Thread) frame() frame {
+	return frame{pc: t.PC, sp: t.SP, fp: t.FP, lr: t.LR, exact: true}
+}
+
 // at is an address within the instruction that the frame is at.
 func (f *frame) at() uint64 {
 	if f.exact || f.pc == 0 {
