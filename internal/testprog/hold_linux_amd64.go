@@ -318,8 +318,8 @@ func (h *Held) readMaps() error {
 	return nil
 }
 
-// Present are the pages of a mapping that are there: what a core would have
-// of it.
+// Present are the pages of a range that are there and the process's own, not
+// those of a file: what a core would have of it.
 func (h *Held) Present(m coredump.Extent) []coredump.Extent {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", h.PID))
 	if err != nil {
@@ -330,7 +330,8 @@ func (h *Held) Present(m coredump.Extent) []coredump.Extent {
 	n, _ := f.ReadAt(bits, int64(m.Addr/h.PageSize*8))
 	var out []coredump.Extent
 	for i := 0; i+8 <= n; i += 8 {
-		if binary.LittleEndian.Uint64(bits[i:])>>62 == 0 {
+		const own = 0b110 // in memory or swapped, and not of a file
+		if v := binary.LittleEndian.Uint64(bits[i:]) >> 61; v&own == 0 || v&1 != 0 {
 			continue
 		}
 		addr := m.Addr + uint64(i/8)*h.PageSize
