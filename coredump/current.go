@@ -15,8 +15,8 @@ const (
 
 // gobuf is where a goroutine goes on, as the runtime saved it.
 type gobuf struct {
-	g     uint64 // the goroutine; 0: there is none
-	frame frame  // pc is 0 if it was not saved
+	g  uint64 // the goroutine; 0: there is none
+	at call   // pc is 0 if it was not saved
 }
 
 // current finds the goroutine that a thread runs, whatever stack it is on just
@@ -68,15 +68,15 @@ func (u *unwinder) isGoroutine(g, m uint64) bool {
 // gobuf reads where a goroutine goes on.
 func (u *unwinder) gobuf(g uint64) gobuf {
 	b := gobuf{g: g}
-	b.frame.sp, _ = u.m.word(g + gSched)
-	b.frame.pc, _ = u.m.word(g + schedPC)
+	b.at.sp, _ = u.m.word(g + gSched)
+	b.at.pc, _ = u.m.word(g + schedPC)
 	if u.arm { // the link register comes after ctxt and, until Go 1.24, ret
-		if b.frame.lr, _ = u.m.word(g + gSched + 32); b.frame.lr == 0 {
-			b.frame.lr, _ = u.m.word(g + gSched + 40)
+		if b.at.lr, _ = u.m.word(g + gSched + 32); b.at.lr == 0 {
+			b.at.lr, _ = u.m.word(g + gSched + 40)
 		}
 	}
-	if b.frame.sp == 0 {
-		b.frame.pc = 0
+	if b.at.sp == 0 {
+		b.at.pc = 0
 	}
 	return b
 }

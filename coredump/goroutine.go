@@ -68,7 +68,7 @@ func (r *Runtime) list() iter.Seq[uint64] {
 				return
 			}
 			if !ok { // nor is the rest of the page there
-				at = at&^(memoryPageBytes-1) + memoryPageBytes - 8
+				at = at&^(wordPageBytes-1) + wordPageBytes - 8
 			}
 		}
 	}
@@ -128,14 +128,14 @@ func (r *Runtime) goroutine(addr uint64) (Goroutine, bool) {
 // running takes from its thread where a goroutine is. The thread may be on
 // another stack just now, as that of a signal's handler: its calls lead back.
 func (r *Runtime) running(g *Goroutine) {
-	saved := frame{pc: g.PC, sp: g.SP, fp: g.FP, lr: g.LR}
+	saved := call{pc: g.PC, sp: g.SP, fp: g.FP, lr: g.LR}
 	g.SP, g.PC, g.FP, g.LR = 0, 0, 0, 0
 	tid, _ := r.u.m.word(g.m + uint64(r.layout.mTID))
 	t := r.stop[tid]
 	if t == nil {
 		return
 	}
-	r.u.walk(t.frame(), gobuf{g.Addr, saved}, func(f frame, _ string, _ *signalFrame) bool {
+	r.u.walk(t.call(), gobuf{g.Addr, saved}, func(f call, _ string, _ *signalFrame) bool {
 		if f.sp <= g.Stack.Addr || f.sp > g.Stack.End() {
 			return true
 		}

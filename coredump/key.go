@@ -48,7 +48,7 @@ type stackCall struct {
 
 func stackOf(u *unwinder, t *Thread) *stack {
 	s := &stack{u: u}
-	u.walk(t.frame(), u.current(t), func(f frame, name string, signal *signalFrame) bool {
+	u.walk(t.call(), u.current(t), func(f call, name string, signal *signalFrame) bool {
 		s.calls = append(s.calls, stackCall{f.at() - u.bias, name, signal})
 		return true
 	})

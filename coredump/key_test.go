@@ -4,7 +4,6 @@ package coredump_test
 
 import (
 	"bytes"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +13,8 @@ import (
 	"github.com/goinquest/inquest/symbolize"
 )
 
-func TestMain(m *testing.M) { os.Exit(testprog.Main(m)) }
-
-// builds are all ways a program may be built.
-func builds() []testprog.Build {
+// allBuilds are all ways a program may be built.
+func allBuilds() []testprog.Build {
 	all := []testprog.Build{
 		{}, {Stripped: true}, {PIE: true}, {CGO: true}, {Trimpath: true}, {CGO: true, PIE: true, Stripped: true, Trimpath: true},
 	}
@@ -81,7 +78,7 @@ var deaths = []struct {
 // others have others.
 func TestCaptureKey(t *testing.T) {
 	hashes := map[string]string{}
-	for i, b := range builds() {
+	for i, b := range allBuilds() {
 		t.Run(b.String(), func(t *testing.T) {
 			if i > 2 && testing.Short() {
 				t.Skip("short")

@@ -29,7 +29,7 @@ func bias(h *testprog.Held, funcs *symbolize.Functions) uint64 { return h.Auxv[9
 
 // TestGoroutines compares with what the program itself counted.
 func TestGoroutines(t *testing.T) {
-	for i, b := range builds() {
+	for i, b := range allBuilds() {
 		t.Run(b.String(), func(t *testing.T) {
 			if i > 2 && testing.Short() {
 				t.Skip("short")

@@ -59,7 +59,7 @@ func Select(p *Process, r *Runtime, o Selection) ([]Extent, error) {
 type selector struct {
 	p     *Process
 	r     *Runtime // may be nil
-	m     *memory
+	m     *words
 	pages pageSet
 	own   bool     // pages of files are known not to be among the pages
 	left  uint64   // of the budget
@@ -72,9 +72,9 @@ type selector struct {
 }
 
 func newSelector(p *Process, r *Runtime, o Selection) *selector {
-	if !slices.IsSortedFunc(p.Mappings, byAddress) {
+	if !slices.IsSortedFunc(p.Mappings, mappingOrder) {
 		sorted := *p
-		sorted.Mappings = slices.SortedFunc(slices.Values(p.Mappings), byAddress)
+		sorted.Mappings = slices.SortedFunc(slices.Values(p.Mappings), mappingOrder)
 		p = &sorted
 	}
 	s := &selector{p: p, r: r, own: o.Present != nil, left: o.Bytes, heap: make([]bool, len(p.Mappings))}
@@ -86,12 +86,12 @@ func newSelector(p *Process, r *Runtime, o Selection) *selector {
 		s.m = &r.u.m
 		s.died, _ = r.Died()
 	} else {
-		s.m = &memory{r: p.Memory}
+		s.m = &words{r: p.Memory}
 	}
 	return s
 }
 
-func byAddress(a, b Mapping) int { return cmp.Compare(a.Addr, b.Addr) }
+func mappingOrder(a, b Mapping) int { return cmp.Compare(a.Addr, b.Addr) }
 
 // take adds the pages of a range, as long as the budget lasts, and returns how many bytes
 // were new.

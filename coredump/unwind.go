@@ -2,20 +2,20 @@ package coredump
 
 import "github.com/goinquest/inquest/symbolize"
 
-// frame is one call on a stack, as the machine has it.
-type frame struct {
+// call is one call on a stack, as the machine has it.
+type call struct {
 	pc, sp, fp uint64
 	lr         uint64 // arm64, of the innermost
 	exact      bool   // pc is that of an instruction, not where a call returns to
 }
 
-// frame is where a thread is.
-func (t *Thread) frame() frame {
-	return frame{pc: t.PC, sp: t.SP, fp: t.FP, lr: t.LR, exact: true}
+// call is where a thread is.
+func (t *Thread) call() call {
+	return call{pc: t.PC, sp: t.SP, fp: t.FP, lr: t.LR, exact: true}
 }
 
 // at is an address within the instruction that the frame is at.
-func (f *frame) at() uint64 {
+func (f *call) at() uint64 {
 	if f.exact || f.pc == 0 {
 		return f.pc
 	}
@@ -31,7 +31,7 @@ type signalFrame struct {
 // unwinder walks stacks of one process: in Go's code by the table of how much
 // each function has taken, elsewhere by frame pointers.
 type unwinder struct {
-	m     memory
+	m     words
 	funcs *symbolize.Functions // nil: nothing is known of the code
 	bias  uint64               // how far the program was moved
 	arm   bool
@@ -40,7 +40,7 @@ type unwinder struct {
 const auxEntry = 9 // AT_ENTRY
 
 func newUnwinder(p *Process, funcs *symbolize.Functions) *unwinder {
-	u := &unwinder{m: memory{r: p.Memory}, funcs: funcs, arm: p.Arch == "arm64"}
+	u := &unwinder{m: words{r: p.Memory}, funcs: funcs, arm: p.Arch == "arm64"}
 	if entry := p.Auxv[auxEntry]; entry != 0 && funcs != nil {
 		u.bias = entry - funcs.Entry()
 	}
@@ -57,7 +57,7 @@ const (
 // their function ("" if it is not Go's), until it returns false. Where the
 // runtime left a goroutine's stack for another one, it goes on there; g is the
 // thread's goroutine. signal is set for the frame that a signal interrupted.
-func (u *unwinder) walk(f frame, g gobuf, yield func(f frame, name string, signal *signalFrame) bool) {
+func (u *unwinder) walk(f call, g gobuf, yield func(f call, name string, signal *signalFrame) bool) {
 	var signal *signalFrame
 	low, switches := f.sp, 0
 	for range maxWalk {
@@ -90,7 +90,7 @@ func (u *unwinder) name(addr uint64) string {
 }
 
 // caller finds the call around a frame.
-func (u *unwinder) caller(f frame, name string, g gobuf) (next frame, signal *signalFrame, ok bool) {
+func (u *unwinder) caller(f call, name string, g gobuf) (next call, signal *signalFrame, ok bool) {
 	switch name {
 	case "runtime.sigtramp", "runtime.cgoSigtramp":
 		return u.interrupted(f)
@@ -99,9 +99,9 @@ func (u *unwinder) caller(f frame, name string, g gobuf) (next frame, signal *si
 		if next, ok = u.byFramePointer(f); ok && u.name(next.at()) != "" {
 			return next, nil, true
 		}
-		return g.frame, nil, g.frame.pc != 0 && u.name(g.frame.at()) != "" && g.frame.sp != f.sp
+		return g.at, nil, g.at.pc != 0 && u.name(g.at.at()) != "" && g.at.sp != f.sp
 	case "runtime.morestack", "runtime.morestack_noctxt":
-		return g.frame, nil, g.frame.pc != 0
+		return g.at, nil, g.at.pc != 0
 	case "runtime.mcall", "runtime.goexit", "runtime.mstart", "runtime.rt0_go", "runtime.gogo":
 		return f, nil, false
 	}
@@ -122,7 +122,7 @@ func (u *unwinder) caller(f frame, name string, g gobuf) (next frame, signal *si
 
 // byTable unwinds by what the function has taken on the stack. The layout of
 // frames is that of cmd/internal/obj for each machine.
-func (u *unwinder) byTable(f frame) (next frame, ok bool) {
+func (u *unwinder) byTable(f call) (next call, ok bool) {
 	taken, ok := u.frameBytes(f.at())
 	if !ok || taken > maxFrameBytes {
 		return f, false
@@ -155,7 +155,7 @@ func (u *unwinder) frameBytes(addr uint64) (uint64, bool) {
 
 // byFramePointer unwinds by the frame pointer, which has that of the caller and
 // then where the call returns to.
-func (u *unwinder) byFramePointer(f frame) (next frame, ok bool) {
+func (u *unwinder) byFramePointer(f call) (next call, ok bool) {
 	if f.fp%8 != 0 || f.fp == 0 {
 		return f, false
 	}
@@ -172,7 +172,7 @@ func (u *unwinder) byFramePointer(f frame) (next frame, ok bool) {
 // injected puts right what the handler of a signal made look like a call of
 // sigpanic on machines with a link register (runtime/signal_arm64.go): f is
 // where the signal struck, below it is the link register of then.
-func (u *unwinder) injected(f frame) (frame, bool) {
+func (u *unwinder) injected(f call) (call, bool) {
 	lr, ok := u.m.word(f.sp)
 	f.sp += 16
 	if u.name(f.pc) == "" { // a call of what is no function
@@ -185,7 +185,7 @@ func (u *unwinder) injected(f frame) (frame, bool) {
 
 // interrupted reads what the kernel put on the stack of a signal's handler
 // (struct rt_sigframe of the machine).
-func (u *unwinder) interrupted(f frame) (next frame, signal *signalFrame, ok bool) {
+func (u *unwinder) interrupted(f call) (next call, signal *signalFrame, ok bool) {
 	taken, ok := u.frameBytes(f.at())
 	if !ok {
 		return f, nil, false

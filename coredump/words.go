@@ -5,42 +5,42 @@ import (
 	"io"
 )
 
-// memory reads words of a process and keeps pages of it. It reads each page at
+// words reads words of a process and keeps pages of it. It reads each page at
 // most once as long as few are wanted. It is not safe for concurrent use.
-type memory struct {
+type words struct {
 	r     io.ReaderAt
-	pages [memoryPages]memoryPage
+	pages [wordPages]wordPage
 }
 
 const (
-	memoryPages     = 64 // a power of two
-	memoryPageBytes = 4 << 10
+	wordPages     = 64 // a power of two
+	wordPageBytes = 4 << 10
 
 	// maxAddr is where addresses of programs end.
 	maxAddr = 1 << 56
 )
 
-type memoryPage struct {
+type wordPage struct {
 	no uint64 // number of the page +1; 0: empty
 	b  []byte // what is there of it
 }
 
 // page returns what there is of a page.
-func (m *memory) page(no uint64) []byte {
-	slot := &m.pages[no%memoryPages]
+func (m *words) page(no uint64) []byte {
+	slot := &m.pages[no%wordPages]
 	if slot.no == no+1 {
 		return slot.b
 	}
 	if slot.b == nil {
-		slot.b = make([]byte, memoryPageBytes)
+		slot.b = make([]byte, wordPageBytes)
 	}
-	n, _ := m.r.ReadAt(slot.b[:memoryPageBytes], int64(no*memoryPageBytes)) // what is missing is not there
-	slot.no, slot.b = no+1, slot.b[:max(0, min(n, memoryPageBytes))]
+	n, _ := m.r.ReadAt(slot.b[:wordPageBytes], int64(no*wordPageBytes)) // what is missing is not there
+	slot.no, slot.b = no+1, slot.b[:max(0, min(n, wordPageBytes))]
 	return slot.b
 }
 
 // word reads 8 bytes.
-func (m *memory) word(addr uint64) (uint64, bool) {
+func (m *words) word(addr uint64) (uint64, bool) {
 	var buf [8]byte
 	b := m.read(buf[:0], addr, 8)
 	if b == nil {
@@ -50,7 +50,7 @@ func (m *memory) word(addr uint64) (uint64, bool) {
 }
 
 // number reads 4 bytes.
-func (m *memory) number(addr uint64) (uint32, bool) {
+func (m *words) number(addr uint64) (uint32, bool) {
 	var buf [4]byte
 	b := m.read(buf[:0], addr, 4)
 	if b == nil {
@@ -61,19 +61,19 @@ func (m *memory) number(addr uint64) (uint32, bool) {
 
 // read returns n bytes, which are valid until the next call, or nil if they
 // are not all there. It uses buf where pages meet.
-func (m *memory) read(buf []byte, addr, n uint64) []byte {
-	if addr >= maxAddr || n > memoryPageBytes {
+func (m *words) read(buf []byte, addr, n uint64) []byte {
+	if addr >= maxAddr || n > wordPageBytes {
 		return nil
 	}
-	page, at := m.page(addr/memoryPageBytes), addr%memoryPageBytes
+	page, at := m.page(addr/wordPageBytes), addr%wordPageBytes
 	if at+n <= uint64(len(page)) {
 		return page[at : at+n]
 	}
-	if len(page) < memoryPageBytes {
+	if len(page) < wordPageBytes {
 		return nil
 	}
 	buf = append(buf[:0], page[at:]...)
-	page = m.page(addr/memoryPageBytes + 1)
+	page = m.page(addr/wordPageBytes + 1)
 	if rest := n - uint64(len(buf)); rest <= uint64(len(page)) {
 		return append(buf, page[:rest]...)
 	}
