@@ -31,6 +31,7 @@ type Held struct {
 
 	out  *os.File
 	logs string
+	regs []syscall.PtraceRegs // of the threads
 }
 
 // Hold runs a program until it dies and holds it there. With stop it is
@@ -144,7 +145,7 @@ func (tr *tracer) follow() error {
 			}
 			continue
 		}
-		sig, _, known := tr.stopped(tid, status)
+		sig, known := tr.stopped(tid, status)
 		if !known {
 			continue
 		}
@@ -163,16 +164,16 @@ func (tr *tracer) follow() error {
 
 // stopped says which signal a thread that stopped is to get; known is false
 // if it was a new one, which goes on.
-func (tr *tracer) stopped(tid int, status syscall.WaitStatus) (sig syscall.Signal, event int, known bool) {
+func (tr *tracer) stopped(tid int, status syscall.WaitStatus) (sig syscall.Signal, known bool) {
 	if _, ok := tr.threads[tid]; !ok {
 		tr.threads[tid] = false
 		_ = syscall.PtraceCont(tid, 0)
-		return 0, 0, false
+		return 0, false
 	}
 	if status.StopSignal() == syscall.SIGTRAP {
-		return 0, status.TrapCause(), true
+		return 0, true
 	}
-	return status.StopSignal(), 0, true
+	return status.StopSignal(), true
 }
 
 // fatal reports whether a signal would make a core now.
@@ -236,6 +237,7 @@ func (tr *tracer) registers(tid int, first bool) error {
 		th.Signal = tr.h.Signal
 	}
 	tr.h.Threads = append(tr.h.Threads, th)
+	tr.h.regs = append(tr.h.regs, r)
 	return nil
 }
 
