@@ -45,7 +45,9 @@ func (c *Capturer) Death(ctx context.Context, d *corepattern.Death) {
 // release lets the process go and returns how long it was held.
 func (j *death) release() time.Duration {
 	j.once.Do(func() {
-		j.held = j.now().Sub(j.began)
+		if j.d.Path == "" {
+			j.held = j.now().Sub(j.began)
+		}
 		j.d.Release()
 	})
 	return j.held
@@ -84,7 +86,7 @@ func (j *death) run(ctx context.Context) (outcome string, err error) {
 	key := coredump.CaptureKey(j.live.process, j.program.funcs)
 	j.event.Class, j.event.Key = key.Class, key.Hash
 	j.event.Frames = key.Frames[:min(len(key.Frames), inquest.CrashFrames)]
-	return j.decide(ctx)
+	return j.decide(ctx, func(tier inquest.Tier) error { return j.copy(ctx, tier) })
 }
 
 // describe fills in what is known without reading memory.
@@ -168,8 +170,8 @@ func (j *death) makeNotes() error {
 	return nil
 }
 
-// decide finds out how much is wanted and may be taken, and takes it.
-func (j *death) decide(ctx context.Context) (outcome string, err error) {
+// decide finds out how much is wanted and may be taken, and has it taken.
+func (j *death) decide(ctx context.Context, take func(inquest.Tier) error) (outcome string, err error) {
 	e := &j.event
 	now := j.now()
 	wanted, _ := j.policy.known(e.Service, e.Build, e.Key, now)
@@ -197,12 +199,10 @@ func (j *death) decide(ctx context.Context) (outcome string, err error) {
 		return outcomeRejected, nil
 	}
 	waited := j.now().Sub(j.began)
-	if wanted == inquest.TierFull && waited > j.opts.Wait/2 {
+	if wanted == inquest.TierFull && j.live != nil && waited > j.opts.Wait/2 {
 		wanted, e.Reason = inquest.TierMini, fmt.Sprintf("it waited for %v while others were copied", waited.Round(time.Millisecond))
 	}
-	t := &taking{event: e, live: j.live, build: j.program.build, funcs: j.program.funcs, notes: j.notes.Raw, told: j.notes.Segments, release: j.release,
-		until: j.began.Add(j.opts.Hold), late: fmt.Sprintf("not copied within %v", j.opts.Hold), facts: func() *inquest.Facts { return Facts(j.d.PID) }}
-	if err := j.take(ctx, t, wanted); err != nil {
+	if err := take(wanted); err != nil {
 		if e.Reason == "" {
 			e.Reason = "it could not be copied: " + clip(err.Error())
 		}
@@ -216,6 +216,14 @@ func (j *death) decide(ctx context.Context) (outcome string, err error) {
 	j.observe(e)
 	j.d.Taken()
 	return outcomeCore, nil
+}
+
+// copy takes a core of the process that is held.
+func (j *death) copy(ctx context.Context, tier inquest.Tier) error {
+	return j.take(ctx, &taking{
+		event: &j.event, live: j.live, build: j.program.build, funcs: j.program.funcs, notes: j.notes.Raw, told: j.notes.Segments, release: j.release,
+		until: j.began.Add(j.opts.Hold), late: fmt.Sprintf("not copied within %v", j.opts.Hold), facts: func() *inquest.Facts { return Facts(j.d.PID) },
+	}, tier)
 }
 
 // reject tells a death of which no core is kept: by itself, or with others
@@ -238,7 +246,9 @@ func (j *death) reject(reason string) {
 func (j *death) finish(tier inquest.Tier) {
 	e := &j.event
 	e.Tier = tier
-	e.Facts = Facts(j.d.PID)
+	if j.d.Path == "" {
+		e.Facts = Facts(j.d.PID)
+	}
 	e.Held = j.release()
 	j.tell(*e)
 	j.observe(e)

@@ -266,7 +266,7 @@ func TestKilledWhileRead(t *testing.T) {
 	exe := testprog.Build{}.Path(t)
 	ended := 0
 	for i := range 12 {
-		o := start(t, exe, "-heap", "64")
+		o := start(t, exe, "-http", "127.0.0.1:0", "-heap", "64")
 		time.AfterFunc(time.Duration(i)*8*time.Millisecond, o.kill)
 		e, err := c.Snapshot(context.Background(), o.pid, inquest.TierFull)
 		switch {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/goinquest/inquest"
 	"golang.org/x/sys/unix"
@@ -58,6 +59,14 @@ func hostFacts(f *inquest.Facts) {
 		f.HostMemory = int64(si.Totalram) * int64(si.Unit)
 		f.Load = float64(si.Loads[0]) / (1 << 16) // SI_LOAD_SHIFT
 	}
+}
+
+// allocated is how much of a disk a file takes.
+func allocated(info os.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
 }
 
 // parseLimits reads the soft limits out of /proc/PID/limits.

@@ -78,7 +78,7 @@ func TestContainer(t *testing.T) {
 	}{
 		{"containerd of Kubernetes", file("run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/config.json", `{"ociVersion":"1.1.0","annotations":{
 			"io.kubernetes.cri.container-name":"checkout","io.kubernetes.cri.container-type":"container","io.kubernetes.cri.image-name":"registry.example/shop/checkout:v7",
-			"io.kubernetes.cri.sandbox-id":"aa","io.kubernetes.cri.sandbox-name":"checkout-6d5f8b7c9-x2k4p","io.kubernetes.cri.sandbox-namespace":"shop","io.kubernetes.cri.sandbox-uid":"` + uid + `"}}`),
+			"io.kubernetes.cri.sandbox-id":"aa","io.kubernetes.cri.sandbox-name":"checkout-6d5f8b7c9-x2k4p","io.kubernetes.cri.sandbox-namespace":"shop","io.kubernetes.cri.sandbox-uid":"`+uid+`"}}`),
 			inquest.Facts{Pod: uid, PodUID: uid},
 			inquest.Facts{Runtime: "containerd", Pod: "checkout-6d5f8b7c9-x2k4p", PodUID: uid, Namespace: "shop", Image: "registry.example/shop/checkout:v7"}},
 		{"containerd, image by digest", file("run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/config.json",

@@ -58,8 +58,8 @@ func TestKilledForMemory(t *testing.T) {
 	c := capturer(t, capture.Options{Sink: s, Poll: 50 * time.Millisecond})
 	begin := filepath.Join(t.TempDir(), "begin")
 	victim := start(t, os.Args[0], "grow", begin)
-	killed := start(t, exe)
-	bystander := start(t, exe)
+	killed := start(t, exe, "-http", "127.0.0.1:0")
+	bystander := start(t, exe, "-http", "127.0.0.1:0")
 	for _, o := range []*orphan{victim, killed} {
 		if err := os.WriteFile(procs, fmt.Append(nil, o.pid), 0o600); err != nil {
 			t.Fatal(err)

@@ -52,7 +52,8 @@ type Options struct {
 	Stop      time.Duration // a live process for a snapshot; default 250 ms
 	MemBytes  int64         // of buffers for copied pages, so that processes go before they are packed; default 32 MiB
 
-	MiniBytes int64 // of memory in a minicore; default as coredump.Select
+	TempDir   string // for cores that were stored packed, while they are looked at; default as os.CreateTemp
+	MiniBytes int64  // of memory in a minicore; default as coredump.Select
 
 	Logger     *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: none

@@ -107,7 +107,7 @@ func (s *snapshot) run(ctx context.Context, tier inquest.Tier) (err error) {
 func (s *snapshot) look(t *taking) (mini []coredump.Extent, took time.Duration) {
 	began := time.Now()
 	err := guard(func() (err error) {
-		mini, err = t.choose(s.opts.MiniBytes)
+		mini, err = t.choose(s.live.process, s.opts.MiniBytes)
 		return err
 	})
 	if t.missing = nil; err != nil {

@@ -37,7 +37,7 @@ func (c *Capturer) take(ctx context.Context, t *taking, tier inquest.Tier) error
 	mini := t.mini
 	if mini == nil {
 		var err error
-		if mini, err = t.choose(c.opts.MiniBytes); err != nil {
+		if mini, err = t.choose(t.live.process, c.opts.MiniBytes); err != nil {
 			return err
 		}
 	}
@@ -77,13 +77,13 @@ func (c *Capturer) tooMuch(bytes uint64) string {
 func packedSize(bytes uint64) int64 { return int64(bytes/3) + 64<<10 }
 
 // choose selects what a minicore has.
-func (t *taking) choose(most int64) ([]coredump.Extent, error) {
-	r, err := coredump.OpenRuntime(t.live.process, t.funcs)
+func (t *taking) choose(p *coredump.Process, most int64) ([]coredump.Extent, error) {
+	r, err := coredump.OpenRuntime(p, t.funcs)
 	if err != nil {
 		r = nil
 		t.missing = append(t.missing, "goroutines: "+clip(err.Error()))
 	}
-	mini, err := coredump.Select(t.live.process, r, most)
+	mini, err := coredump.Select(p, r, most)
 	if err != nil {
 		return nil, fmt.Errorf("choose memory: %w", err)
 	}
