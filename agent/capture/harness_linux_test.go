@@ -2,6 +2,8 @@ package capture_test
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -275,7 +277,13 @@ func listen(t testing.TB, handle corepattern.Handler) {
 		lock.Close()
 		os.RemoveAll(dir)
 	})
-	l, err := corepattern.Start(corepattern.Options{Mode: corepattern.ModeSocket, Handle: handle, Dir: dir, AtOnce: 64})
+	l, err := corepattern.Start(corepattern.Options{Mode: corepattern.ModeSocket, Dir: dir, AtOnce: 64, Handle: func(ctx context.Context, d *corepattern.Death) {
+		if ppid(d.PID) != os.Getpid() { // somebody else's dies on this host
+			_ = d.Foreign()
+			return
+		}
+		handle(ctx, d)
+	}})
 	if errors.Is(err, inquest.ErrUnavailable) {
 		testprog.Missing(t, "no deaths through a socket here: %v", err)
 	}
@@ -287,6 +295,13 @@ func listen(t testing.TB, handle corepattern.Handler) {
 			t.Error(err)
 		}
 	})
+}
+
+// ppid is the parent of a process, 0 if it is gone.
+func ppid(pid int) (parent int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, _ = fmt.Sscanf(string(text[bytes.LastIndexByte(text, ')')+1:]), " %c %d", new(rune), &parent)
+	return parent
 }
 
 func read(t testing.TB, name string) string {
