@@ -130,6 +130,7 @@ func (s *selector) crash() {
 		s.take(live.End()-outer, outer)
 		s.takeGoroutine(&g)
 		roots = append(roots, inner)
+		s.done()
 	}
 	for i := range s.p.Threads {
 		t := &s.p.Threads[i]
