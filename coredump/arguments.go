@@ -76,7 +76,7 @@ func findAuxv(p *Process, m *words, end uint64) uint64 {
 			entry = at
 		}
 	}
-	for entry != 0 {
+	for n := 0; entry != 0 && n < auxMaxKind; n++ {
 		kind, ok := m.word(entry - 16)
 		if !ok || kind == 0 || kind > auxMaxKind {
 			break
