@@ -25,6 +25,7 @@ const (
 	hopScan      = 256     // of which this is searched for more pointers
 	hopDepth     = 3       // a value in an interface, a string in it, its bytes
 	maxScanBytes = 32 << 20
+	maxTargets   = 1 << 16 // that are followed at once
 )
 
 // Selection says what Select may take.
@@ -128,6 +129,7 @@ func (s *selector) crash() {
 		outer := min(live.Size, outerStackBytes)
 		s.take(inner.Addr-min(inner.Addr, redZone), inner.Size+redZone)
 		s.take(live.End()-outer, outer)
+		s.done()
 		s.takeGoroutine(&g)
 		roots = append(roots, inner)
 	}
@@ -330,7 +332,7 @@ func (s *selector) hopTo(targets []uint64, depth int, limit uint64) uint64 {
 				continue
 			}
 			taken += s.take(v, hopWindow)
-			if depth > 1 {
+			if depth > 1 && len(next) < maxTargets {
 				if b := s.m.read(buf[:0], v&^7, hopScan); b != nil {
 					next = s.pointers(next, b)
 				}
