@@ -9,12 +9,12 @@ import (
 
 // Arguments are what a process was started with.
 type Arguments struct {
-	Args []Text
-	Env  []Text // NAME=value
+	Args []Argument
+	Env  []Argument // NAME=value
 }
 
-// Text is a string in the memory of a process.
-type Text struct {
+// Argument is a string in the memory of a process, an argument or a variable.
+type Argument struct {
 	Addr uint64 // 0 if it is not known where it is
 	Text string
 }
@@ -40,7 +40,7 @@ func ReadArguments(p *Process) (*Arguments, error) {
 	}
 	a := &Arguments{}
 	size := 0
-	read := func() (list []Text) {
+	read := func() (list []Argument) {
 		for len(list) < maxArguments && size < maxArgumentsBytes {
 			at -= 8
 			addr, ok := m.word(at)
@@ -49,7 +49,7 @@ func ReadArguments(p *Process) (*Arguments, error) {
 			}
 			text := m.text(addr, end)
 			size += len(text)
-			list = append(list, Text{addr, text})
+			list = append(list, Argument{addr, text})
 		}
 		slices.Reverse(list)
 		return list

@@ -20,8 +20,8 @@ const (
 	anonymous     = "(more)" // a name for which there is no space
 )
 
-// stack is one goroutine as it is read. Its slices are used again.
-type stack struct {
+// textStack is one goroutine as it is read. Its slices are used again.
+type textStack struct {
 	header
 	stateName string
 	frames    []inquest.Frame
@@ -62,7 +62,7 @@ func (b *buckets) name(s []byte) string {
 	return n
 }
 
-func (b *buckets) add(s *stack, first bool) {
+func (b *buckets) add(s *textStack, first bool) {
 	b.total++
 	hash := b.hash(s)
 	i, ok := b.byHash[hash]
@@ -96,7 +96,7 @@ func (b *buckets) add(s *stack, first bool) {
 	g.First = g.First || first
 }
 
-func (b *buckets) hash(s *stack) uint64 {
+func (b *buckets) hash(s *textStack) uint64 {
 	var h maphash.Hash
 	h.SetSeed(b.seed)
 	frame := func(f *inquest.Frame) {

@@ -33,7 +33,7 @@ type TextParser struct {
 	races   int // lines of stacks the race detector wrote are indented
 
 	b         *buckets
-	cur       stack
+	cur       textStack
 	inside    bool   // cur is being read
 	system    bool   // cur is a stack of the runtime's own, not of a goroutine
 	ancestor  bool   // what follows is of who started it, and whoever started that
@@ -41,14 +41,14 @@ type TextParser struct {
 	created   bool   // pending started it
 	died      []inquest.Frame
 	diedID    int64
-	decided   bool            // which goroutine died
-	ownStack  []inquest.Frame // runtime stack, goroutine 0
-	stackless map[int64]stack // ran on other threads; their stacks may come later
+	decided   bool                // which goroutine died
+	ownStack  []inquest.Frame     // runtime stack, goroutine 0
+	stackless map[int64]textStack // ran on other threads; their stacks may come later
 }
 
 // NewTextParser returns one that has read nothing.
 func NewTextParser(l TextLimits) *TextParser {
-	return &TextParser{limits: l.withDefaults(), b: newBuckets(), stackless: map[int64]stack{}}
+	return &TextParser{limits: l.withDefaults(), b: newBuckets(), stackless: map[int64]textStack{}}
 }
 
 // Write takes the next bytes of the text. It never fails.
@@ -236,7 +236,7 @@ func (p *TextParser) endRace() {
 // begin begins the stack of a goroutine.
 func (p *TextParser) begin(h header) {
 	p.endStack()
-	p.cur = stack{header: h, stateName: p.b.name(h.state), frames: p.cur.frames[:0]}
+	p.cur = textStack{header: h, stateName: p.b.name(h.state), frames: p.cur.frames[:0]}
 	p.inside, p.system, p.ancestor, p.told = true, h.id == 0, false, true
 }
 
@@ -307,7 +307,7 @@ func (p *TextParser) endStack() {
 // dies decides whether the goroutine is the one that died: the first of the
 // text, unless the runtime did on a stack of its own and that one was waiting.
 // In a deadlock they all are.
-func (p *TextParser) dies(s *stack) bool {
+func (p *TextParser) dies(s *textStack) bool {
 	if p.decided || p.b.total > 0 || len(p.stackless) > 0 {
 		return false
 	}
@@ -321,7 +321,7 @@ func (p *TextParser) dies(s *stack) bool {
 
 // onThread keeps back a goroutine that ran on another thread: with
 // GOTRACEBACK=crash that thread writes its stack later, under the same number.
-func (p *TextParser) onThread(s *stack) bool {
+func (p *TextParser) onThread(s *textStack) bool {
 	if s.absent && len(s.frames) == 0 && len(p.stackless) < maxStackless {
 		held := *s
 		held.frames = nil
