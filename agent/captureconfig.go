@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"time"
@@ -32,11 +33,13 @@ type CaptureConfig struct {
 	// counts.
 	Services []CaptureService `yaml:"services,omitempty"`
 
-	// AllowEnv and AllowArgs are patterns of * and ?: of names of environment
-	// variables, and of arguments, whose values are not blanked in cores. No
-	// AllowEnv: a list of harmless ones.
+	// AllowEnv are patterns (path.Match) for names of environment variables whose
+	// values are not blanked in cores, besides harmless ones. AllowArgs are such
+	// for names of flags, without dashes. KeepArgs keeps all arguments but the
+	// values of flags that look like secrets.
 	AllowEnv  []string `yaml:"allow_env,omitempty"`
 	AllowArgs []string `yaml:"allow_args,omitempty"`
+	KeepArgs  bool     `yaml:"keep_args,omitempty"`
 
 	PerPlace   CaptureRate   `yaml:"per_place,omitempty"`   // cores of one place in one service; default 3 at once, one more every 10m
 	PerService CaptureRate   `yaml:"per_service,omitempty"` // cores of one service; default 10 at once, one more every 1m
@@ -101,6 +104,13 @@ func (c *CaptureConfig) check() error {
 	for i, d := range c.Directories {
 		if !filepath.IsAbs(d) {
 			return invalid(fmt.Sprintf("capture.directories[%d]", i), "%q: want an absolute path", d)
+		}
+	}
+	for at, list := range map[string][]string{"capture.allow_env": c.AllowEnv, "capture.allow_args": c.AllowArgs} {
+		for i, p := range list {
+			if _, err := path.Match(p, "x"); err != nil || p == "" {
+				return invalid(fmt.Sprintf("%s[%d]", at, i), "%q: want a name, which may have * and ?", p)
+			}
 		}
 	}
 	for at, r := range map[string]CaptureRate{"capture.per_place": c.PerPlace, "capture.per_service": c.PerService} {

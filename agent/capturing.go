@@ -20,6 +20,7 @@ import (
 	"github.com/goinquest/inquest/agent/corepattern"
 	"github.com/goinquest/inquest/agent/corespool"
 	"github.com/goinquest/inquest/agent/host"
+	"github.com/goinquest/inquest/coredump"
 )
 
 // watchEvery is how often what may be killed for memory is told anew.
@@ -71,7 +72,8 @@ func (c *capturing) start(conf *CaptureConfig) error {
 	rate := func(r CaptureRate) capture.Rate { return capture.Rate(r) }
 	capturer, err := capture.New(capture.Options{
 		Sink: coreSink{a}, Agent: a.ID(), Host: a.host, Target: a.captureTarget, Ask: a.askTier,
-		Local: conf.Tier, Most: conf.MaxTier, Allow: conf.AllowEnv, AllowArgs: conf.AllowArgs,
+		Local: conf.Tier, Most: conf.MaxTier,
+		Blank:  coredump.BlankOptions{AllowEnv: conf.AllowEnv, AllowArgs: conf.AllowArgs, KeepArgs: conf.KeepArgs},
 		PerKey: rate(conf.PerPlace), PerService: rate(conf.PerService), AtOnce: conf.Concurrent, Hold: conf.Hold, Stop: conf.Stop,
 		Logger: a.log, Registerer: a.opts.Registerer, Now: a.now,
 	})

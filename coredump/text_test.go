@@ -13,8 +13,8 @@ import (
 	"github.com/goinquest/inquest/coredump"
 )
 
-// deaths are the ways testdata/dies knows, and what its text must tell.
-var deaths = []struct {
+// textDeaths are the ways testdata/dies knows, and what its text must tell.
+var textDeaths = []struct {
 	way, class, message string // message: a part of it
 	signal              int
 	function            string // that died, the first of package main
@@ -103,7 +103,7 @@ func TestTextOfReleases(t *testing.T) {
 }
 
 func checkDeaths(t *testing.T, exe, level string) {
-	for _, d := range deaths {
+	for _, d := range textDeaths {
 		if d.way == "overflow" && level != "single" || d.way == "lines" && level != "single" {
 			continue // the first takes a gigabyte; old releases do not indent the second, and it wants to be taken for a stack
 		}
