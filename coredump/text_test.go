@@ -67,8 +67,8 @@ func buildDies(t testing.TB, toolchain string) string {
 	return out
 }
 
-// die runs the program and returns what it wrote to its standard error.
-func die(t testing.TB, exe, traceback string, args ...string) []byte {
+// dieOf runs the program and returns what it wrote to its standard error.
+func dieOf(t testing.TB, exe, traceback string, args ...string) []byte {
 	t.Helper()
 	// No core is wanted of those that ask for one.
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `ulimit -c 0; exec "$0" "$@"`, exe}, args...)...)
@@ -108,7 +108,7 @@ func checkDeaths(t *testing.T, exe, level string) {
 			continue // the first takes a gigabyte; old releases do not indent the second, and it wants to be taken for a stack
 		}
 		const waiting = 25
-		raw := die(t, exe, level, d.way, "25")
+		raw := dieOf(t, exe, level, d.way, "25")
 		got, err := coredump.ParseText(bytes.NewReader(raw), coredump.TextLimits{})
 		if err != nil {
 			t.Errorf("%s, %s: %v\n%s", d.way, level, err, raw)
