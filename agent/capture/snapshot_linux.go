@@ -73,13 +73,13 @@ func (s *snapshot) describe(tier inquest.Tier) {
 // run opens and looks up what can be before, so that the process stands still
 // for as short as possible.
 func (s *snapshot) run(ctx context.Context, tier inquest.Tier) (err error) {
-	if s.live, err = openLive(s.pid, true); err != nil {
+	if s.live, err = openLive(s.pid, s.program, true); err != nil {
 		return err
 	}
 	defer func() { _ = s.live.Close() }() // only read
-	auxv, err := readSome(s.live.file("auxv"), maxFileBytes)
+	auxv, err := s.live.readAuxv()
 	if err != nil {
-		return processError(err)
+		return err
 	}
 	id, err := identify(s.pid, 0, auxv)
 	if err != nil {

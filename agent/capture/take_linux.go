@@ -121,7 +121,7 @@ func (c *Capturer) write(ctx context.Context, t *taking, p *plan, tier inquest.T
 	}
 	facts := make(chan *inquest.Facts, 1)
 	go func() { facts <- t.facts() }()
-	cp := &copier{buffers: c.buffers, from: t.live.memory, page: t.live.pages.page, to: w, until: t.until, goOn: t.goOn,
+	cp := &copier{buffers: c.buffers, from: t.live.memory, page: t.live.memory.page, to: w, until: t.until, goOn: t.goOn,
 		blank: func(p []byte, addr uint64) { blanker.Blank(p, addr) }}
 	out, err := cp.copy(ctx, p.header.Extents, func() {
 		e.Facts = <-facts
