@@ -45,29 +45,50 @@ func ReadNotes(r io.Reader) (*Notes, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(programs, func(p elfProgram) bool { return p.kind == elfNote && p.filesz > 0 })
-	if i < 0 {
-		return nil, inquest.Errorf(inquest.ErrInvalid, "a core without notes")
+	note, err := noteSegment(programs)
+	if err != nil {
+		return nil, err
 	}
-	note := programs[i]
-	if note.filesz > MaxNotesBytes {
-		return nil, inquest.Errorf(inquest.ErrTooLarge, "a core with %d bytes of notes, at most %d", note.filesz, MaxNotesBytes)
+	for _, p := range programs {
+		if note.off < c.off || p.kind == elfLoad && p.filesz > 0 && p.off < note.off {
+			return nil, inquest.Errorf(inquest.ErrInvalid, "a core whose notes are behind its memory, as gdb writes them: it can be read as a file only")
+		}
 	}
-	if note.off < c.off || note.off-c.off > maxProgramHeaders*elfProgramSize {
+	if note.off-c.off > maxProgramHeaders*elfProgramSize {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "a core whose notes are not behind its program headers")
 	}
 	if err := c.skip(note.off); err != nil {
 		return nil, err
 	}
-	raw, err := io.ReadAll(io.LimitReader(r, int64(note.filesz))) // grows with what is really there
-	c.off += uint64(len(raw))
+	raw, err := readNotes(r, note)
+	if err != nil {
+		return nil, err
+	}
+	return newNotes(h.machine, programs, raw, c.off+uint64(len(raw)))
+}
+
+// noteSegment finds the notes.
+func noteSegment(programs []elfProgram) (elfProgram, error) {
+	i := slices.IndexFunc(programs, func(p elfProgram) bool { return p.kind == elfNote && p.filesz > 0 })
+	if i < 0 {
+		return elfProgram{}, inquest.Errorf(inquest.ErrInvalid, "a core without notes")
+	}
+	if n := programs[i].filesz; n > MaxNotesBytes {
+		return elfProgram{}, inquest.Errorf(inquest.ErrTooLarge, "a core with %d bytes of notes, at most %d", n, MaxNotesBytes)
+	}
+	return programs[i], nil
+}
+
+// readNotes reads the notes; memory is taken for what is really there.
+func readNotes(r io.Reader, note elfProgram) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, int64(note.filesz)))
 	if err == nil && uint64(len(raw)) < note.filesz {
 		err = io.EOF
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the notes of a core: %w", truncated(err))
 	}
-	return newNotes(h.machine, programs, raw, c.off)
+	return raw, nil
 }
 
 // newNotes puts together what the headers and the notes say.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/goinquest/inquest/internal/testprog"
 )
 
 // cannot skips a test that cannot run here, which CI does not forgive.
@@ -42,7 +44,7 @@ var builds struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := testprog.Main(m)
 	if builds.dir != "" {
 		os.RemoveAll(builds.dir)
 	}

@@ -106,6 +106,7 @@ func listen(addr string) string {
 
 // request is what is handled when the program dies.
 type request struct {
+	ctx     context.Context
 	kind    string
 	user    *user
 	payload []byte
@@ -121,13 +122,15 @@ type user struct {
 //
 //go:noinline
 func handle(kind string) {
-	r := &request{kind: kind, payload: []byte("payload of the request that died"), count: len(kind)}
+	ctx := pprof.WithLabels(context.Background(), pprof.Labels("kind", kind))
+	pprof.SetGoroutineLabels(ctx)
+	r := &request{ctx: ctx, kind: kind, payload: []byte("payload of the request that died"), count: len(kind)}
 	r.serve()
 }
 
 func (r *request) serve() {
 	defer r.done()
-	pprof.Do(context.Background(), pprof.Labels("endpoint", "/"+r.kind), func(context.Context) {
+	pprof.Do(r.ctx, pprof.Labels("endpoint", "/"+r.kind), func(context.Context) {
 		r.dispatch()
 	})
 }
@@ -212,7 +215,7 @@ func writeMap() {
 	for i := 0; i < 8; i++ {
 		go func() { store(m, i) }()
 	}
-	store(m, 9)
+	select {}
 }
 
 //go:noinline
