@@ -116,33 +116,34 @@ func (l *live) filter() uint64 {
 	return defaultFilter
 }
 
-// present are the extents that belong into a core, by address. told are the
+// present are the extents that belong into a core, by address, and those of
+// them that are the process's own, and not as they are in a file. told are the
 // segments the kernel itself would write, if it has said so: then these count,
 // else what the process asked for.
-func (l *live) present(told []coredump.Segment) ([]coredump.Extent, error) {
-	pages, err := openPages(l.pid)
+func (l *live) present(told []coredump.Segment) (all, own []coredump.Extent, err error) {
+	p, err := openPages(l.pid)
 	if err != nil {
-		return nil, processError(err)
+		return nil, nil, processError(err)
 	}
-	defer func() { _ = pages.Close() }() // only read
+	defer func() { _ = p.Close() }() // only read
 	filter := l.filter()
-	var out []coredump.Extent
 	for i := range l.regions {
 		r := l.regions[i]
 		if told != nil {
 			var partly []coredump.Extent
 			if told, partly = r.tell(told); partly != nil {
-				out = append(out, partly...)
+				all = append(all, partly...)
 				continue
 			}
 		}
-		part, err := pages.extents(nil, l.pid, &r, filter)
+		here, mine, err := p.extents(l.pid, &r, filter)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out = append(out, part...) // extents of neighbours stay apart
+		l.regions[i].NoDump, l.process.Mappings[i].NoDump = r.NoDump, r.NoDump
+		all, own = append(all, here...), append(own, mine...) // extents of neighbours stay apart
 	}
-	return coarse(out, l.regions, l.memory.page), nil
+	return coarse(all, l.regions, p.page), coarse(own, l.regions, p.page), nil
 }
 
 // tell sets what the kernel's segments say of a region, and returns the
@@ -161,13 +162,9 @@ func (r *region) tell(told []coredump.Segment) (rest []coredump.Segment, partly 
 		}
 		told = told[1:]
 	}
-	switch {
-	case kept == 0:
-		r.NoDump = true
-	case kept == r.Size && r.Inode != 0 && !r.Shared:
-		// Of a private file the kernel writes all or the first page.
-	case kept == r.Size:
-		partly = nil
+	r.NoDump = kept == 0
+	if kept == r.Size {
+		return told, nil
 	}
 	return told, partly
 }
