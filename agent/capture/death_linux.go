@@ -127,7 +127,7 @@ func (j *death) open() error {
 		}
 	}
 	var err error
-	if j.live, err = openLive(j.d.PID, j.notes == nil); err != nil {
+	if j.live, err = openLive(j.d.PID, j.program, j.notes == nil); err != nil {
 		return err
 	}
 	if j.notes == nil {
@@ -144,9 +144,9 @@ func (j *death) open() error {
 // makeNotes makes the notes that nobody gave us. Of registers there are the
 // two that the kernel tells of threads that stand still.
 func (j *death) makeNotes() error {
-	auxv, err := readSome(j.live.file("auxv"), maxFileBytes)
+	auxv, err := j.live.readAuxv()
 	if err != nil {
-		return processError(err)
+		return err
 	}
 	id, err := identify(j.d.PID, j.d.Signal, auxv)
 	if err != nil {

@@ -265,13 +265,13 @@ func TestKilledWhileRead(t *testing.T) {
 	c := capturer(t, capture.Options{Sink: s, PerKey: anything, PerService: anything, RateBytes: -1})
 	exe := testprog.Build{}.Path(t)
 	ended := 0
-	for i := range 12 {
-		o := start(t, exe, "-http", "127.0.0.1:0", "-heap", "64")
-		time.AfterFunc(time.Duration(i)*8*time.Millisecond, o.kill)
+	for i := range 6 {
+		o := start(t, exe, "-http", "127.0.0.1:0", "-heap", "32")
+		time.AfterFunc(time.Duration(i)*12*time.Millisecond, o.kill)
 		e, err := c.Snapshot(context.Background(), o.pid, inquest.TierFull)
 		switch {
 		case err != nil && !errors.Is(err, inquest.ErrNotFound):
-			t.Errorf("after %d ms: %v", i*8, err)
+			t.Errorf("after %d ms: %v", i*12, err)
 		case err != nil, len(e.Core.Missing) > 0:
 			ended++
 		}

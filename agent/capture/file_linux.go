@@ -184,7 +184,10 @@ func (j *death) takeStored(ctx context.Context, s *stored, tier inquest.Tier) er
 		return nil
 	}
 	t := &taking{funcs: s.funcs}
-	blanker := coredump.NewBlanker(s.notes.Process, j.opts.Allow, j.opts.AllowArgs)
+	blanker, err := j.blanker(s.notes.Process, 0)
+	if err != nil {
+		return err
+	}
 	begun := *e
 	begun.Tier, begun.Core = tier, &inquest.Core{
 		Crash: e.ID, Tier: tier, Arch: s.notes.Process.Arch, GoVersion: s.build.GoVersion, Build: s.build.ID, GoBuildID: s.build.GoBuildID,
@@ -196,14 +199,14 @@ func (j *death) takeStored(ctx context.Context, s *stored, tier inquest.Tier) er
 	}
 	ledger, err := coredump.ImportFile(ctx, s.file, file, coredump.ImportOptions{
 		Core: inquest.Core{Crash: e.ID, Tier: tier}, Blank: blanker.Blank,
-		Select: func(p *coredump.Process) ([]coredump.Extent, error) { return t.choose(p, j.opts.MiniBytes) },
+		Select: func(p *coredump.Process) ([]coredump.Extent, error) { return t.choose(p, nil, j.opts.MiniBytes) },
 	})
 	if err != nil {
 		return errors.Join(err, file.Abort())
 	}
 	core := ledger.Header().Core
 	core.Missing = append(core.Missing, t.missing...)
-	core.Blanked = blanker.Blanked()
+	core.Blanked = blanker.What()
 	e.Tier, e.Core = tier, &core
 	if err := file.Commit(*e, ledger); err != nil {
 		e.Tier, e.Core = inquest.TierNone, nil

@@ -169,33 +169,3 @@ func registers(arch string, sets []registerSet) coredump.Registers {
 	}
 	return r
 }
-
-// blanker overwrites what is not to leave the host.
-type blanker interface {
-	Blank(p []byte, addr uint64) int
-}
-
-// blankNotes returns notes without the arguments of the process but for the
-// first one, which is its name. The kernel keeps only 80 bytes of them, so one
-// that is cut off could not be recognized.
-func blankNotes(raw []byte, b blanker) []byte {
-	out := append([]byte(nil), raw...)
-	b.Blank(out, 0)
-	for rest := out; len(rest) >= 12; {
-		e := binary.NativeEndian
-		name, value, kind := padded(e.Uint32(rest)), padded(e.Uint32(rest[4:])), e.Uint32(rest[8:])
-		if uint64(len(rest)) < 12+name+value {
-			break
-		}
-		if desc := rest[12+name : 12+name+value]; kind == noteInfo && len(desc) >= infoSize {
-			args := desc[infoArgs:infoSize]
-			for i := strings.IndexByte(string(args), ' ') + 1; i > 0 && i < len(args) && args[i] != 0; i++ {
-				args[i] = '*'
-			}
-		}
-		rest = rest[12+name+value:]
-	}
-	return out
-}
-
-func padded(n uint32) uint64 { return (uint64(n) + 3) &^ 3 }

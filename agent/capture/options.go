@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/coredump"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -32,10 +33,9 @@ type Options struct {
 	// default inquest.TierFull.
 	Local, Most inquest.Tier
 
-	// Allow are the names of environment variables whose values are not
-	// blanked, as patterns of * and ?; AllowArgs are patterns of arguments.
-	// Default: DefaultAllow and none.
-	Allow, AllowArgs []string
+	// Blank says which arguments and variables leave the host as they are,
+	// besides those that every program has.
+	Blank coredump.BlankOptions
 
 	PerKey     Rate          // cores of one place in one service; default 3 at once, one more per 10 minutes
 	PerService Rate          // cores of one service; default 10 at once, one more per minute

@@ -154,33 +154,35 @@ func categoriesOf(entry uint64) uint64 {
 	return c
 }
 
-// extents are what of a region is to be in a core.
-func (p *pages) extents(dst []coredump.Extent, pid int, r *region, filter uint64) ([]coredump.Extent, error) {
+// extents are what of a region is to be in a core, and what of that is the
+// process's own.
+func (p *pages) extents(pid int, r *region, filter uint64) (all, own []coredump.Extent, err error) {
 	k := r.keep(filter)
 	if k == keepChange {
-		changed := false
-		if err := p.each(r.Extent, func(_ coredump.Extent, c uint64) { changed = changed || c&(pageFile|pageZero) == 0 }); err != nil {
-			return nil, err
-		}
+		err = p.each(r.Extent, func(e coredump.Extent, c uint64) {
+			if c&(pageFile|pageZero) == 0 {
+				own = appendExtent(own, e)
+			}
+		})
 		k = keepFirst
-		if changed {
+		if own != nil {
 			k = keepAll
 		}
 	}
 	switch k {
 	case keepAll:
-		return append(dst, r.Extent), nil
+		all = []coredump.Extent{r.Extent}
 	case keepFirst:
 		if r.Inode != 0 && r.Offset == 0 && r.Flags&flagR != 0 && filter&filterHeaders != 0 {
-			dst = append(dst, coredump.Extent{Addr: r.Addr, Size: min(p.page, r.Size)})
+			all = []coredump.Extent{{Addr: r.Addr, Size: min(p.page, r.Size)}}
 		}
-		return dst, nil
 	case keepData:
-		return p.shared(dst, pid, r)
+		all, err = p.shared(nil, pid, r)
 	case keepPages:
-		return p.present(dst, r)
+		all, err = p.present(nil, r)
+		own = all
 	}
-	return dst, nil
+	return all, own, err
 }
 
 // shared are the data of shared memory: what other processes wrote is not in

@@ -20,53 +20,83 @@ type plan struct {
 	left   uint64 // bytes of memory that the tier leaves out
 }
 
-// newPlan orders what is there of a process: first the stack of the thread
-// that died, then the rest of the minicore, then, of a full core, everything
-// else. present and mini are by address; regions are the mappings.
-func newPlan(regions []region, present, mini []coredump.Extent, first coredump.Extent, tier inquest.Tier) *plan {
+// smallData is how much of the variables of a program or library a minicore
+// keeps even if the process has not written to them: what is in the file then
+// may not be at hand.
+const smallData = 4 << 20
+
+// newPlan orders what is there of a process: the minicore, in the order of
+// mini, and then, of a full core, everything else. present and the mappings in
+// regions are by address, mini is disjoint.
+func newPlan(regions []region, present, mini []coredump.Extent, tier inquest.Tier) *plan {
 	p := &plan{}
 	byRegion := split(regions, present)
-	chosen := split(regions, mini)
-	var head, rest, others []coredump.Extent
+	chosen := split(regions, sorted(slices.Clone(mini)))
+	var kept, others []coredump.Extent // by address
 	for i := range regions {
-		r := &regions[i]
-		here, want := byRegion[i], chosen[i]
-		s := coredump.Segment{Extent: r.Extent, Flags: r.Flags}
-		out := subtract(here, want)
-		if len(here) == 0 {
-			want = nil // nothing of it was ever written, or may be kept
-			if r.Inode != 0 || r.Flags == 0 || r.NoDump || r.IO {
-				s.Fill = coredump.FillMissing
-			}
-		} else if len(out) == 0 {
-			want = here // all there is: what is not there is zero
-		} else if r.file() || tier == inquest.TierFull {
-			want = intersect(want, here)
-		}
-		if sum(out) > 0 && tier != inquest.TierFull || r.file() && sum(here) < r.Size {
-			s.Fill = coredump.FillMissing
-		}
-		if tier != inquest.TierFull {
-			p.left += sum(out)
-			out = nil
-		}
+		s, want, out := divide(&regions[i], byRegion[i], chosen[i], tier)
 		p.header.Segments = append(p.header.Segments, s)
-		near := intersect(want, []coredump.Extent{first})
-		head = append(head, near...)
-		rest = append(rest, subtract(want, near)...)
-		others = append(others, out...)
+		kept = append(kept, want...)
+		if tier == inquest.TierFull {
+			others = append(others, out...)
+		} else {
+			p.left += sum(out)
+		}
 	}
-	p.header.Extents = slices.Concat(head, rest)
-	p.header.Mini = len(p.header.Extents)
+	p.header.Extents = inOrder(kept, mini)
 	p.mini = sum(p.header.Extents)
+	if len(p.header.Extents) > 0 {
+		p.header.Mini = len(p.header.Extents)
+	}
 	if tier == inquest.TierFull {
 		p.header.Extents = append(p.header.Extents, others...)
-		if p.header.Mini == 0 && len(others) > 0 {
-			p.header.Mini = len(p.header.Extents)
-		}
 	}
 	p.total = sum(p.header.Extents)
 	return p
+}
+
+// divide says what of a region a minicore has, and what else is there of it.
+func divide(r *region, here, want []coredump.Extent, tier inquest.Tier) (s coredump.Segment, mini, others []coredump.Extent) {
+	s = coredump.Segment{Extent: r.Extent, Flags: r.Flags}
+	if len(here) == 0 { // nothing of it was ever written, or may be kept
+		if r.Inode != 0 || r.Flags == 0 || r.NoDump || r.IO {
+			s.Fill = coredump.FillMissing
+		}
+		return s, nil, nil
+	}
+	if r.file() && r.Flags&flagW != 0 && len(want) > 0 && sum(here) <= smallData {
+		want = here
+	}
+	others = subtract(here, want)
+	switch {
+	case len(others) == 0:
+		want = here // all there is: what is not there is zero
+	case r.file() || tier == inquest.TierFull:
+		want = intersect(want, here)
+	}
+	if len(others) > 0 && tier != inquest.TierFull || r.file() && sum(here) < r.Size {
+		s.Fill = coredump.FillMissing
+	}
+	return s, want, others
+}
+
+// inOrder returns what is kept in the order of a list that has most of it; the
+// rest follows. kept is by address.
+func inOrder(kept, list []coredump.Extent) []coredump.Extent {
+	out := make([]coredump.Extent, 0, len(kept))
+	for _, e := range list {
+		i, _ := slices.BinarySearchFunc(kept, e.Addr, func(k coredump.Extent, addr uint64) int {
+			if k.End() <= addr {
+				return -1
+			}
+			return 1
+		})
+		for ; i < len(kept) && kept[i].Addr < e.End(); i++ {
+			from, to := max(e.Addr, kept[i].Addr), min(e.End(), kept[i].End())
+			out = append(out, coredump.Extent{Addr: from, Size: to - from})
+		}
+	}
+	return append(out, subtract(kept, sorted(slices.Clone(list)))...)
 }
 
 // file says whether what is not in memory of a region is in a file.
@@ -153,19 +183,6 @@ func sorted(list []coredump.Extent) []coredump.Extent {
 		out = append(out, e)
 	}
 	return out
-}
-
-// stackOf is where the thread that died looks first: its stack from the
-// stack pointer on.
-func stackOf(p *coredump.Process) coredump.Extent {
-	if len(p.Threads) == 0 {
-		return coredump.Extent{}
-	}
-	return stackFrom(p.Threads[0].SP, p.PageSize)
-}
-
-func stackFrom(sp, page uint64) coredump.Extent {
-	return coredump.Extent{Addr: sp &^ (page - 1), Size: 64 << 10}
 }
 
 // missing says for people what of memory is not in a core.

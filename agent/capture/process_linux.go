@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -22,7 +21,6 @@ import (
 const (
 	maxMapsBytes = 64 << 20
 	maxFileBytes = 1 << 20
-	maxExeBytes  = 8 << 30
 )
 
 // live is a process of this host that is being read: one that dies and is
@@ -30,71 +28,29 @@ const (
 type live struct {
 	pid     int
 	memory  *memory
-	pages   *pages
-	exe     *os.File
 	regions []region
-	filter  uint64
 	process *coredump.Process // its Memory goes through a cache until it runs on
 }
 
-// openLive opens what is to be read of a process. flags: what it wants not to
-// be dumped is looked up, which takes a walk through all of its memory's
-// tables; without, the regions must be told what to keep in another way.
-func openLive(pid int, flags bool) (_ *live, err error) {
-	l := &live{pid: pid, filter: defaultFilter}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.Close())
-		}
-	}()
+// openLive opens the memory of a process that runs a program. flags: what it
+// wants not to be dumped is looked up, which takes a walk through all of its
+// memory's tables; without, present must be told what to keep.
+func openLive(pid int, program *program, flags bool) (_ *live, err error) {
+	l := &live{pid: pid}
 	if l.memory, err = openMemory(pid); err != nil {
 		return nil, processError(err)
 	}
-	if l.pages, err = openPages(pid); err != nil {
-		return nil, processError(err)
-	}
-	if l.exe, err = os.Open(l.file("exe")); err != nil {
-		return nil, processError(fmt.Errorf("open executable: %w", err))
-	}
-	info, err := l.exe.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("open executable: %w", err)
-	}
-	if info.Size() > maxExeBytes {
-		return nil, inquest.Errorf(inquest.ErrTooLarge, "the executable has %d bytes, at most %d are read", info.Size(), int64(maxExeBytes))
-	}
 	if err := l.readMaps(flags); err != nil {
-		return nil, err
-	}
-	if data, err := readSome(l.file("coredump_filter"), maxFileBytes); err == nil {
-		if v, err := strconv.ParseUint(strings.TrimSpace(string(data)), 16, 64); err == nil {
-			l.filter = v
-		}
-	}
-	auxv, err := readSome(l.file("auxv"), maxFileBytes)
-	if err != nil {
-		return nil, processError(fmt.Errorf("read auxv: %w", err))
+		return nil, errors.Join(err, l.Close())
 	}
 	l.process = &coredump.Process{
-		Arch: runtime.GOARCH, PageSize: l.pages.page, Mappings: mappings(l.regions), Auxv: parseAuxv(auxv),
-		Memory: newCache(l.memory), Exe: l.exe, ExeSize: info.Size(),
+		Arch: runtime.GOARCH, PageSize: l.memory.page, Mappings: mappings(l.regions), Auxv: map[uint64]uint64{},
+		Memory: newCache(l.memory), Exe: program.file, ExeSize: program.size,
 	}
 	return l, nil
 }
 
-func (l *live) Close() error {
-	var errs []error
-	if l.memory != nil {
-		errs = append(errs, l.memory.Close())
-	}
-	if l.pages != nil {
-		errs = append(errs, l.pages.Close())
-	}
-	if l.exe != nil {
-		errs = append(errs, l.exe.Close())
-	}
-	return errors.Join(errs...)
-}
+func (l *live) Close() error { return l.memory.Close() }
 
 func (l *live) file(name string) string { return "/proc/" + strconv.Itoa(l.pid) + "/" + name }
 
@@ -139,27 +95,55 @@ func (l *live) again() error {
 	return nil
 }
 
-// present are the extents that belong into a core, by address. told are the
+// readAuxv reads what the kernel told the process when it began.
+func (l *live) readAuxv() ([]byte, error) {
+	auxv, err := readSome(l.file("auxv"), maxFileBytes)
+	if err != nil {
+		return nil, processError(fmt.Errorf("read auxv: %w", err))
+	}
+	l.process.Auxv = parseAuxv(auxv)
+	return auxv, nil
+}
+
+// filter is what the process wants to be dumped.
+func (l *live) filter() uint64 {
+	data, err := readSome(l.file("coredump_filter"), maxFileBytes)
+	if err == nil {
+		if v, err := strconv.ParseUint(strings.TrimSpace(string(data)), 16, 64); err == nil {
+			return v
+		}
+	}
+	return defaultFilter
+}
+
+// present are the extents that belong into a core, by address, and those of
+// them that are the process's own, and not as they are in a file. told are the
 // segments the kernel itself would write, if it has said so: then these count,
 // else what the process asked for.
-func (l *live) present(told []coredump.Segment) ([]coredump.Extent, error) {
-	var out []coredump.Extent
+func (l *live) present(told []coredump.Segment) (all, own []coredump.Extent, err error) {
+	p, err := openPages(l.pid)
+	if err != nil {
+		return nil, nil, processError(err)
+	}
+	defer func() { _ = p.Close() }() // only read
+	filter := l.filter()
 	for i := range l.regions {
 		r := l.regions[i]
 		if told != nil {
 			var partly []coredump.Extent
 			if told, partly = r.tell(told); partly != nil {
-				out = append(out, partly...)
+				all = append(all, partly...)
 				continue
 			}
 		}
-		part, err := l.pages.extents(nil, l.pid, &r, l.filter)
+		here, mine, err := p.extents(l.pid, &r, filter)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out = append(out, part...) // extents of neighbours stay apart
+		l.regions[i].NoDump, l.process.Mappings[i].NoDump = r.NoDump, r.NoDump
+		all, own = append(all, here...), append(own, mine...) // extents of neighbours stay apart
 	}
-	return coarse(out, l.regions, l.pages.page), nil
+	return coarse(all, l.regions, p.page), coarse(own, l.regions, p.page), nil
 }
 
 // tell sets what the kernel's segments say of a region, and returns the
@@ -178,13 +162,9 @@ func (r *region) tell(told []coredump.Segment) (rest []coredump.Segment, partly 
 		}
 		told = told[1:]
 	}
-	switch {
-	case kept == 0:
-		r.NoDump = true
-	case kept == r.Size && r.Inode != 0 && !r.Shared:
-		// Of a private file the kernel writes all or the first page.
-	case kept == r.Size:
-		partly = nil
+	r.NoDump = kept == 0
+	if kept == r.Size {
+		return told, nil
 	}
 	return told, partly
 }
@@ -243,13 +223,34 @@ func processError(err error) error {
 	return err
 }
 
-func readSome(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
+// readSome reads a file of /proc or /sys, whose size is not known before, at
+// most limit bytes of it. There are many of them to be read while a process is
+// held, so nothing is done that they do not need.
+func readSome(name string, limit int64) (data []byte, err error) {
+	fd, err := retry(func() (int, error) { return unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit))
-	return data, errors.Join(err, f.Close())
+	defer func() { _ = unix.Close(fd) }() // only read
+	for {
+		data = slices.Grow(data, max(1024, len(data)))
+		n, err := retry(func() (int, error) { return unix.Read(fd, data[len(data):min(int64(cap(data)), limit)]) })
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+		}
+		if data = data[:len(data)+n]; n == 0 {
+			return data, nil
+		}
+	}
+}
+
+// retry does what a signal interrupted again.
+func retry(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }
 
 // setThreads gives the process its threads, the one that died first.

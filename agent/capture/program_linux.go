@@ -24,7 +24,8 @@ type program struct {
 	build *inquest.Build // nil: not of Go
 	funcs *symbolize.Functions
 	file  *os.File
-	users int // and one while it is in the cache
+	size  int64 // of it
+	users int   // and one while it is in the cache
 	used  uint64
 }
 
@@ -73,7 +74,7 @@ func (ps *programs) open(pid int) (p *program, release func(), err error) {
 
 // inspect reads what an executable says of itself.
 func inspect(f *os.File, size int64) *program {
-	p := &program{file: f}
+	p := &program{file: f, size: size}
 	b, err := symbolize.ReadBuild(f)
 	if err != nil {
 		return p

@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,13 +74,13 @@ func (s *snapshot) describe(tier inquest.Tier) {
 // run opens and looks up what can be before, so that the process stands still
 // for as short as possible.
 func (s *snapshot) run(ctx context.Context, tier inquest.Tier) (err error) {
-	if s.live, err = openLive(s.pid, true); err != nil {
+	if s.live, err = openLive(s.pid, s.program, true); err != nil {
 		return err
 	}
 	defer func() { _ = s.live.Close() }() // only read
-	auxv, err := readSome(s.live.file("auxv"), maxFileBytes)
+	auxv, err := s.live.readAuxv()
 	if err != nil {
-		return processError(err)
+		return err
 	}
 	id, err := identify(s.pid, 0, auxv)
 	if err != nil {
@@ -106,8 +107,11 @@ func (s *snapshot) run(ctx context.Context, tier inquest.Tier) (err error) {
 // nearly right, but how long it takes is known then.
 func (s *snapshot) look(t *taking) (mini []coredump.Extent, took time.Duration) {
 	began := time.Now()
-	err := guard(func() (err error) {
-		mini, err = t.choose(s.live.process, s.opts.MiniBytes)
+	err := guard(func() error {
+		_, own, err := s.live.present(nil)
+		if err == nil {
+			mini, err = t.choose(s.live.process, own, s.opts.MiniBytes)
+		}
 		return err
 	})
 	if t.missing = nil; err != nil {
@@ -128,7 +132,11 @@ func (s *snapshot) take(ctx context.Context, t *taking, st *stopping, id *identi
 	t.notes = notes(id, st.threads, s.live.regions)
 	t.release = st.release
 	if early != nil && took > s.opts.Stop/3 {
-		t.mini = sorted(append(early, stacks(s.live.process)...))
+		t.mini = sorted(stacks(s.live.process))
+		used := slices.Clone(t.mini)
+		for _, e := range early {
+			t.mini = append(t.mini, subtract([]coredump.Extent{e}, used)...)
+		}
 		t.missing = append(t.missing, "what goroutines began to use just before it was stopped")
 	}
 	t.until = st.began.Add(s.opts.Stop)
@@ -188,11 +196,12 @@ func (st *stopping) release() time.Duration {
 	return st.held
 }
 
-// stacks are what threads are using of their stacks.
+// stacks are what threads are using of their stacks, which others may be
+// behind.
 func stacks(p *coredump.Process) []coredump.Extent {
-	out := make([]coredump.Extent, 0, len(p.Threads))
+	var out []coredump.Extent
 	for _, th := range p.Threads {
-		out = append(out, stackFrom(th.SP, p.PageSize))
+		out = append(out, coredump.Extent{Addr: th.SP &^ (p.PageSize - 1), Size: 64 << 10})
 	}
 	return out
 }

@@ -2,7 +2,10 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -34,23 +37,21 @@ func (c *Capturer) take(ctx context.Context, t *taking, tier inquest.Tier) error
 		return err
 	}
 	defer c.buffers.close()
-	mini := t.mini
-	if mini == nil {
-		var err error
-		if mini, err = t.choose(t.live.process, c.opts.MiniBytes); err != nil {
-			return err
-		}
-	}
-	present, err := t.live.present(t.told)
+	present, own, err := t.live.present(t.told)
 	if err != nil {
 		return err
 	}
-	first := stackOf(t.live.process)
-	p := newPlan(t.live.regions, present, mini, first, tier)
+	mini := t.mini
+	if mini == nil {
+		if mini, err = t.choose(t.live.process, own, c.opts.MiniBytes); err != nil {
+			return err
+		}
+	}
+	p := newPlan(t.live.regions, present, mini, tier)
 	if tier == inquest.TierFull {
 		if reason := c.tooMuch(p.total); reason != "" {
 			tier, t.event.Reason = inquest.TierMini, reason
-			p = newPlan(t.live.regions, present, mini, first, tier)
+			p = newPlan(t.live.regions, present, mini, tier)
 		}
 	}
 	if need := packedSize(p.total); c.opts.Sink.Room()-c.opts.FreeBytes < need {
@@ -76,25 +77,63 @@ func (c *Capturer) tooMuch(bytes uint64) string {
 // packedSize is how large a core becomes, at a guess: a third of its memory.
 func packedSize(bytes uint64) int64 { return int64(bytes/3) + 64<<10 }
 
-// choose selects what a minicore has.
-func (t *taking) choose(p *coredump.Process, most int64) ([]coredump.Extent, error) {
+// choose selects what a minicore has of a process, of whose own memory the
+// pages in own are there; nil: that is not known.
+func (t *taking) choose(p *coredump.Process, own []coredump.Extent, most int64) ([]coredump.Extent, error) {
 	r, err := coredump.OpenRuntime(p, t.funcs)
 	if err != nil {
 		r = nil
 		t.missing = append(t.missing, "goroutines: "+clip(err.Error()))
 	}
-	mini, err := coredump.Select(p, r, most)
+	mini, err := coredump.Select(p, r, coredump.Selection{Present: own, Bytes: uint64(max(most, 0))})
 	if err != nil {
 		return nil, fmt.Errorf("choose memory: %w", err)
 	}
-	return sorted(mini), nil
+	return mini, nil
+}
+
+// blanker knows what of a process's arguments and environment is not to leave
+// the host. What cannot be known cannot be blanked, so there is no core then.
+// pid is 0 if there is no such process any more.
+func (c *Capturer) blanker(p *coredump.Process, pid int) (*coredump.Blanker, error) {
+	a, err := coredump.ReadArguments(p)
+	if err != nil && pid != 0 {
+		a, err = toldArguments(pid)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find out what to blank: %w", err)
+	}
+	return coredump.NewBlanker(p, a, c.opts.Blank), nil
+}
+
+// toldArguments are those the kernel tells of a process, wherever they are.
+func toldArguments(pid int) (*coredump.Arguments, error) {
+	read := func(name string) (out []coredump.Text, err error) {
+		data, err := readSome(fmt.Sprintf("/proc/%d/%s", pid, name), maxMapsBytes)
+		for text := range strings.SplitSeq(string(data), "\x00") {
+			if text != "" {
+				out = append(out, coredump.Text{Text: text})
+			}
+		}
+		return out, err
+	}
+	args, err1 := read("cmdline")
+	env, err2 := read("environ")
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, processError(err)
+	}
+	return &coredump.Arguments{Args: args, Env: env}, nil
 }
 
 // write copies the memory of a plan into a core.
 func (c *Capturer) write(ctx context.Context, t *taking, p *plan, tier inquest.Tier) error {
 	e, b := t.event, t.build
-	blanker := coredump.NewBlanker(t.live.process, c.opts.Allow, c.opts.AllowArgs)
-	p.header.Notes, p.header.Machine = blankNotes(t.notes, blanker), machines[t.live.process.Arch]
+	blanker, err := c.blanker(t.live.process, t.live.pid)
+	if err != nil {
+		return err
+	}
+	p.header.Notes, p.header.Machine = slices.Clone(t.notes), machines[t.live.process.Arch]
+	blanker.BlankNotes(p.header.Notes)
 	core := inquest.Core{
 		Crash: e.ID, Tier: tier, Arch: t.live.process.Arch, GoVersion: b.GoVersion, Build: b.ID, GoBuildID: b.GoBuildID,
 		Threads: len(t.live.process.Threads), MemoryBytes: int64(p.total),
@@ -121,7 +160,7 @@ func (c *Capturer) write(ctx context.Context, t *taking, p *plan, tier inquest.T
 	}
 	facts := make(chan *inquest.Facts, 1)
 	go func() { facts <- t.facts() }()
-	cp := &copier{buffers: c.buffers, from: t.live.memory, page: t.live.pages.page, to: w, until: t.until, goOn: t.goOn,
+	cp := &copier{buffers: c.buffers, from: t.live.memory, page: t.live.memory.page, to: w, until: t.until, goOn: t.goOn,
 		blank: func(p []byte, addr uint64) { blanker.Blank(p, addr) }}
 	out, err := cp.copy(ctx, p.header.Extents, func() {
 		e.Facts = <-facts
@@ -136,7 +175,7 @@ func (c *Capturer) write(ctx context.Context, t *taking, p *plan, tier inquest.T
 		return inquest.Errorf(inquest.ErrNotFound, "%s of %s of its memory could be read", size(out.bytes), size(p.total))
 	}
 	out.say(&core, p.total, t.late)
-	core.Blanked = blanker.Blanked()
+	core.Blanked = blanker.What()
 	w.Describe(core)
 	ledger, err := w.Close()
 	if err != nil {

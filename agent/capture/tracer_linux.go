@@ -179,8 +179,12 @@ func (t *tracer) alive() error {
 			return nil
 		}
 	}
-	if hasEnded(t.pid, t.pid) {
-		return inquest.Errorf(inquest.ErrNotFound, "stop process %d: it has ended", t.pid)
+	// One that was killed may take a while to end.
+	for range 100 {
+		if hasEnded(t.pid, t.pid) {
+			return inquest.Errorf(inquest.ErrNotFound, "stop process %d: it has ended", t.pid)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	return inquest.Errorf(inquest.ErrUnavailable, "stop process %d: none of its threads stopped within %v", t.pid, stopTimeout)
 }
