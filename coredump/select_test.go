@@ -22,7 +22,7 @@ import (
 func present(h *testprog.Held) []coredump.Extent {
 	var out []coredump.Extent
 	for _, m := range h.Mappings {
-		if !m.Shared && !strings.HasPrefix(m.Path, "[v") {
+		if !m.Shared && m.Flags&4 != 0 && !strings.HasPrefix(m.Path, "[v") {
 			out = append(out, h.Present(m.Extent)...)
 		}
 	}
@@ -258,5 +258,47 @@ func TestSelectForbidden(t *testing.T) {
 				t.Errorf("%#x is of a mapping that is not to be dumped", e)
 			}
 		}
+	}
+}
+
+// TestSelectKinds takes minicores of all kinds of deaths.
+func TestSelectKinds(t *testing.T) {
+	for _, kind := range []string{"stack", "oom", "maps", "abort", "deadlock", "locked"} {
+		t.Run(kind, func(t *testing.T) {
+			h := die(t, testprog.Build{}, kind, "-goroutines=10")
+			have := present(h)
+			start := time.Now()
+			r, _ := openRuntime(t, h)
+			mini, err := coredump.Select(&h.Process, r, coredump.Selection{Present: have})
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(start)
+			check(t, h, mini)
+			size, stored := packed(t, h, mini)
+			t.Logf("%d extents, %d KB, packed %d KB, in %v", len(mini), size>>10, stored>>10, took)
+			if stored > 2<<20 || took > 200*time.Millisecond {
+				t.Errorf("%d KB in %v", stored>>10, took)
+			}
+			if g, ok := r.Died(); ok && !slices.ContainsFunc(mini, func(e coredump.Extent) bool { return e.Addr <= g.SP && g.SP < e.End() }) {
+				t.Errorf("the stack of the goroutine that died, at %#x, is not in there", g.SP)
+			}
+		})
+	}
+}
+
+// TestSelectLive takes a minicore of a process that was stopped somewhere.
+func TestSelectLive(t *testing.T) {
+	exe := testprog.Build{}.Path(t)
+	h := testprog.Hold(t, exe, testprog.Options{Args: []string{"-kind=spin", "-goroutines=50"}}, 20*time.Millisecond)
+	r, _ := openRuntime(t, h)
+	mini, err := coredump.Select(&h.Process, r, coredump.Selection{Present: present(h)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, h, mini)
+	out := delve(t, exe, coreOf(t, h, mini), "goroutines -t 5")
+	if !strings.Contains(out, "main.spin") || strings.Count(out, "main.waiter") < 50 {
+		t.Errorf("Delve says:\n%s", out[max(0, len(out)-2000):])
 	}
 }
