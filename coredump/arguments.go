@@ -9,12 +9,12 @@ import (
 
 // Arguments are what a process was started with.
 type Arguments struct {
-	Args []Text
-	Env  []Text // NAME=value
+	Args []Argument
+	Env  []Argument // NAME=value
 }
 
-// Text is a string in the memory of a process.
-type Text struct {
+// Argument is a string in the memory of a process, an argument or a variable.
+type Argument struct {
 	Addr uint64 // 0 if it is not known where it is
 	Text string
 }
@@ -59,7 +59,7 @@ type lister struct {
 	cut  bool   // something is missing
 }
 
-func (l *lister) list() (out []Text) {
+func (l *lister) list() (out []Argument) {
 	for {
 		l.at -= 8
 		addr, ok := l.m.word(l.at)
@@ -74,7 +74,7 @@ func (l *lister) list() (out []Text) {
 		text, whole := l.m.text(addr, l.end)
 		l.cut = !whole
 		l.size += len(text)
-		out = append(out, Text{addr, text})
+		out = append(out, Argument{addr, text})
 	}
 }
 

@@ -114,7 +114,7 @@ type collector struct {
 }
 
 // arguments adds the values of flags, and what is no flag.
-func (c *collector) arguments(args []Text, o BlankOptions) {
+func (c *collector) arguments(args []Argument, o BlankOptions) {
 	var before, after []string
 	flag := "" // that the next argument may be the value of
 	for i, a := range args {
@@ -155,7 +155,7 @@ func (c *collector) keeps(flag string, o BlankOptions) bool {
 }
 
 // add takes a string that is secret from an offset on.
-func (c *collector) add(t Text, from int) {
+func (c *collector) add(t Argument, from int) {
 	value := t.Text[from:]
 	if t.Addr != 0 {
 		c.b.places = append(c.b.places, Extent{t.Addr + uint64(from), uint64(len(value))})

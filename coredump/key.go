@@ -62,14 +62,14 @@ func (s *stack) key(signal int) Key {
 	first, at := s.death()
 	switch {
 	case at < 0: // died of a signal that the runtime did not handle
-		k.Class, at = signalClass(signal), 0
+		k.Class, at = numberClass(signal), 0
 	case first == "runtime.gopanic":
 		k.Class = s.panicClass(at)
 	case first != "":
 		k.Class = s.fatalClass(at)
 	default:
 		by := s.calls[at].signal
-		k.Class = signalClass(by.number)
+		k.Class = numberClass(by.number)
 		hashed = by.code > 0 || by.code == ownSignal // else the stack is just what happened to run
 	}
 	k.Frames = s.frames(at)
@@ -121,7 +121,7 @@ func (s *stack) panicClass(at int) string {
 		case name == c.name: // not the runtime's
 			return "panic"
 		case name == "sigpanic":
-			return signalClass(number)
+			return numberClass(number)
 		case name == "panicdivide" || name == "panicoverflow" || name == "panicfloat":
 			number = 8
 		case strings.HasPrefix(name, "goPanicIndex"), strings.HasPrefix(name, "goPanicSlice"), strings.HasPrefix(name, "panicBounds"):
@@ -151,7 +151,8 @@ var signalNames = map[int]string{
 	3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV", 24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS",
 }
 
-func signalClass(number int) string {
+// numberClass is the class of a death by a signal.
+func numberClass(number int) string {
 	if name := signalNames[number]; name != "" {
 		return "signal:" + name
 	}
