@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/goinquest/inquest/coredump"
@@ -300,5 +302,46 @@ func TestSelectLive(t *testing.T) {
 	out := delve(t, exe, coreOf(t, h, mini), "goroutines -t 5")
 	if !strings.Contains(out, "main.spin") || strings.Count(out, "main.waiter") < 50 {
 		t.Errorf("Delve says:\n%s", out[max(0, len(out)-2000):])
+	}
+}
+
+// TestMinicoreIsEnough sees the same in a minicore as in the process.
+func TestMinicoreIsEnough(t *testing.T) {
+	for _, kind := range []string{"nil", "stack", "maps", "abort"} {
+		t.Run(kind, func(t *testing.T) {
+			h := die(t, testprog.Build{PIE: true, Stripped: true}, kind, "-goroutines=100", "-heap=4")
+			r, funcs := openRuntime(t, h)
+			mini, err := coredump.Select(&h.Process, r, coredump.Selection{Present: present(h)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.Open(coreOf(t, h, mini))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			info, err := f.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			notes, err := coredump.OpenCoreFile(f, info.Size())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(coredump.CaptureKey(&h.Process, funcs), coredump.CaptureKey(notes.Process, funcs)); diff != "" {
+				t.Errorf("keys (-process, +minicore):\n%s", diff)
+			}
+			of, err := coredump.OpenRuntime(notes.Process, funcs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(slices.Collect(r.Goroutines()), slices.Collect(of.Goroutines()), cmpopts.IgnoreUnexported(coredump.Goroutine{})); diff != "" {
+				t.Errorf("goroutines (-process, +minicore):\n%s", diff)
+			}
+			a, err := coredump.ReadArguments(notes.Process)
+			if err != nil || len(a.Args) != 4 {
+				t.Errorf("arguments %v, %v", a, err)
+			}
+		})
 	}
 }
