@@ -84,6 +84,30 @@ func blankAll(t *testing.T, h *testprog.Held, a *coredump.Arguments, secrets []s
 	return before, after
 }
 
+// TestCutArguments misses a page that they are on.
+func TestCutArguments(t *testing.T) {
+	h := testprog.Hold(t, testprog.Build{}.Path(t), testprog.Options{Args: []string{"-kind=panic"}, Env: []string{"LONG=" + strings.Repeat("long ", 8<<10)}}, 0)
+	a, err := coredump.ReadArguments(&h.Process)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := a.Env[len(a.Env)-1]
+	whole := read(t, h, h.Present(coredump.Extent{Addr: long.Addr - 128<<10&^4095, Size: 256 << 10}))
+	p := h.Process
+	p.Memory = whole
+	if _, err := coredump.ReadArguments(&p); err != nil {
+		t.Errorf("nothing is missing, and yet: %v", err)
+	}
+	for _, at := range []uint64{long.Addr, long.Addr + 20<<10, a.Args[0].Addr} {
+		page := whole.bytes[at&^4095]
+		delete(whole.bytes, at&^4095)
+		if a, err := coredump.ReadArguments(&p); !errors.Is(err, inquest.ErrNotFound) {
+			t.Errorf("without the page of %#x: %d variables, %v", at, len(a.Env), err)
+		}
+		whole.bytes[at&^4095] = page
+	}
+}
+
 func TestNoArguments(t *testing.T) {
 	for _, p := range []coredump.Process{
 		{Memory: strings.NewReader("")},
