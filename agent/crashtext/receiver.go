@@ -181,23 +181,41 @@ func (r *Receiver) admit(conn *net.UnixConn) {
 		_ = conn.Close() // nothing was read
 		return
 	}
-	p, _ := r.builds.look(pid) // nil: in a namespace we do not see, or gone already
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(time.Now())
 	c := r.pids[pid]
-	switch {
-	case len(r.conns) >= r.options.MaxConns, c != nil && c.conns >= connsPerProcess && pid != 0:
+	if len(r.conns) >= r.options.MaxConns || c != nil && c.conns >= connsPerProcess && pid != 0 {
 		_ = conn.Close() // it tries again later
 		return
-	case c == nil, p != nil && c.process != nil && p.ID != c.process.ID:
-		c = &connected{process: p}
+	}
+	if c == nil || c.conns == 0 { // the number may be of another process by now
+		c = &connected{}
 		r.pids[pid] = c
 	}
 	c.conns++
 	r.conns[conn] = pid
 	r.tasks.Add(1)
 	go r.serve(conn, pid, c)
+}
+
+// identify looks at the process while it lives. nil: it is in a namespace that
+// is not to be seen from here, or gone already.
+func (r *Receiver) identify(pid int, c *connected) *process {
+	r.mu.Lock()
+	known := c.process
+	r.mu.Unlock()
+	if known != nil {
+		return known
+	}
+	p, err := r.builds.look(pid)
+	if err != nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.process = p
+	return p
 }
 
 // forget drops processes that are gone for a while. r.mu is held.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/goinquest/inquest"
@@ -15,6 +17,7 @@ import (
 const (
 	helloTimeout = 10 * time.Second
 	textTimeout  = time.Minute // a dying process does not pause for longer
+	lastTimeout  = 2 * time.Second
 	dyingTimeout = 5 * time.Second
 	idleBuffer   = 512 // bytes, for a program that may never die
 	textBuffer   = 64 << 10
@@ -25,7 +28,11 @@ func (r *Receiver) serve(conn *net.UnixConn, pid int, c *connected) {
 	defer r.tasks.Done()
 	crash := false
 	defer func() { r.leave(conn, pid, c, crash) }()
-	h, rest, err := readHello(conn)
+	process := r.identify(pid, c)
+	h, rest, pipe, err := readHello(conn)
+	if pipe != nil {
+		defer func() { _ = pipe.Close() }() // all was read that is wanted
+	}
 	if err != nil {
 		if !errors.Is(err, io.EOF) && r.ctx.Err() == nil {
 			r.options.Logger.Warn("connection for crash texts", "pid", pid, "err", err)
@@ -33,38 +40,74 @@ func (r *Receiver) serve(conn *net.UnixConn, pid int, c *connected) {
 		return
 	}
 	if h.Stream == streamStderr {
-		r.readStderr(conn, r.whose(c.process, h), h, rest)
+		r.readStderr(conn, r.whose(process, h), h, rest)
 		return
+	}
+	from := &source{reader: conn}
+	if pipe != nil {
+		from, rest = &source{reader: pipe}, nil
+		r.tasks.Add(1)
+		go r.guard(conn, from)
 	}
 	r.mu.Lock()
 	c.crash++
 	crash = true
 	r.mu.Unlock()
-	r.readCrash(conn, c.process, h, rest)
+	r.readCrash(from, process, h, rest)
 }
 
-// readHello reads the first line; rest is what came behind it.
-func readHello(conn *net.UnixConn) (h hello, rest []byte, err error) {
-	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
-		return h, nil, err
+// source is what a program writes to.
+type source struct {
+	reader interface { // a connection or a pipe
+		Read([]byte) (int, error)
+		SetReadDeadline(time.Time) error
 	}
-	buf := make([]byte, 0, idleBuffer)
+	closed atomic.Int64 // when the program had closed its connection, beside a pipe; ns since 1970
+}
+
+// guard ends reading from a pipe when the program has closed its connection, as
+// a child of it may hold the pipe still, or when the Receiver stops.
+func (r *Receiver) guard(conn *net.UnixConn, from *source) {
+	defer r.tasks.Done()
+	var buf [64]byte
 	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, make([]byte, len(buf))...)[:len(buf)]
+		if _, err := conn.Read(buf[:]); err != nil {
+			break
 		}
-		n, err := conn.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if line, rest, ok := bytes.Cut(buf, []byte("\n")); ok {
+	}
+	now := time.Now()
+	from.closed.Store(now.UnixNano())
+	if r.ctx.Err() == nil {
+		now = now.Add(lastTimeout)
+	}
+	_ = from.reader.SetReadDeadline(now) // fails when all was read
+}
+
+// readHello reads the first line, and the pipe that may come along with it, which
+// is the caller's, with an error too. rest is what came behind the line.
+func readHello(conn *net.UnixConn) (h hello, rest []byte, pipe *os.File, err error) {
+	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return h, nil, nil, err
+	}
+	buf := make([]byte, idleBuffer)
+	n, pipe, err := readWithPipe(conn, buf)
+	for {
+		if line, rest, ok := bytes.Cut(buf[:n], []byte("\n")); ok && err == nil {
 			h, err := parseHello(line)
-			return h, rest, errors.Join(err, conn.SetReadDeadline(time.Time{}))
+			return h, rest, pipe, errors.Join(err, conn.SetReadDeadline(time.Time{}))
 		}
 		if err != nil {
-			return h, nil, err
+			return h, nil, pipe, err
 		}
-		if len(buf) >= maxHello {
-			return h, nil, inquest.Errorf(inquest.ErrInvalid, "the first line has more than %d bytes", maxHello)
+		if n >= maxHello {
+			return h, nil, pipe, inquest.Errorf(inquest.ErrInvalid, "the first line has more than %d bytes", maxHello)
 		}
+		if n == len(buf) {
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+		var more int
+		more, err = conn.Read(buf[n:])
+		n += more
 	}
 }
 
@@ -85,19 +128,26 @@ func (r *Receiver) whose(peer *process, h hello) *process {
 
 // read feeds what comes until the end. take returns whether a text has begun,
 // which must go on then.
-func (r *Receiver) read(conn *net.UnixConn, rest []byte, take func([]byte) bool) {
+func (r *Receiver) read(from *source, rest []byte, take func([]byte) bool) {
 	begun := len(rest) > 0 && take(rest)
 	buf := make([]byte, idleBuffer)
 	for {
+		closed := from.closed.Load()
 		var deadline time.Time
-		if begun {
+		switch {
+		case closed != 0:
+			deadline = time.Unix(0, closed).Add(lastTimeout)
+		case begun:
 			deadline = time.Now().Add(textTimeout)
 		}
-		// In this order: Stop sets a deadline of its own once the context has ended.
-		if conn.SetReadDeadline(deadline) != nil || r.ctx.Err() != nil {
+		// In this order: who sets a deadline from elsewhere says why before it.
+		if from.reader.SetReadDeadline(deadline) != nil || r.ctx.Err() != nil {
 			return
 		}
-		n, err := conn.Read(buf)
+		if from.closed.Load() != closed {
+			continue
+		}
+		n, err := from.reader.Read(buf)
 		if n > 0 {
 			begun = take(buf[:n])
 			if len(buf) < textBuffer {
@@ -105,19 +155,22 @@ func (r *Receiver) read(conn *net.UnixConn, rest []byte, take func([]byte) bool)
 			}
 		}
 		if err != nil {
+			if from.closed.Load() != closed {
+				continue // there may be more in the pipe
+			}
 			return
 		}
 	}
 }
 
 // readCrash reads what the runtime writes. All of it is one text.
-func (r *Receiver) readCrash(conn *net.UnixConn, p *process, h hello, rest []byte) {
+func (r *Receiver) readCrash(from *source, p *process, h hello, rest []byte) {
 	var parser *coredump.TextParser
 	var at time.Time
 	share := share{of: &r.budget}
 	defer share.release()
 	full := false
-	r.read(conn, rest, func(data []byte) bool {
+	r.read(from, rest, func(data []byte) bool {
 		if parser == nil {
 			parser, at = coredump.NewTextParser(r.options.Limits), time.Now().UTC()
 		}
@@ -147,7 +200,7 @@ func (r *Receiver) readStderr(conn *net.UnixConn, p *process, h hello, rest []by
 		}
 		r.tell(p, h, "stderr", at, t)
 	})}
-	r.read(conn, rest, func(data []byte) bool {
+	r.read(&source{reader: conn}, rest, func(data []byte) bool {
 		lines.write(data)
 		return lines.scanner.Inside()
 	})
