@@ -204,9 +204,14 @@ func TestKilledWhileRead(t *testing.T) {
 		if mode == corepattern.ModeSocket {
 			needSocket(t)
 		}
-		held := make(chan bool)
-		l := start(t, corepattern.Options{Mode: mode, Exe: handler(t), Handle: func(_ context.Context, d *corepattern.Death) {
-			ds.head(nil, d)
+		held, started := make(chan bool), make(chan int, 1)
+		l := start(t, corepattern.Options{Mode: mode, Exe: handler(t), Handle: func(ctx context.Context, d *corepattern.Death) {
+			pid := <-started
+			started <- pid
+			if d.PID != pid {
+				return
+			}
+			ds.head(ctx, d)
 			held <- true
 			n, err := io.Copy(io.Discard, d.Stream) // ends
 			t.Logf("%s: %d bytes, %v", mode, n, err)
@@ -216,6 +221,7 @@ func TestKilledWhileRead(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		started <- cmd.Process.Pid
 		<-held
 		cmd.Process.Kill()
 		select {
