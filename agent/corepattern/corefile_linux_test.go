@@ -63,10 +63,9 @@ func TestCoreFileIsTheUsers(t *testing.T) {
 	if entries, _ := os.ReadDir(cmd.Dir); len(entries) > 0 {
 		t.Errorf("a user wrote %v into root's directory", entries)
 	}
-	if len(ds.errs) != 1 || !errors.Is(ds.errs[0], os.ErrPermission) {
-		t.Errorf("errors %v", ds.errs)
+	if err := ds.failure(t); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("error %v", err)
 	}
-	ds.errs = nil
 
 	// RLIMIT_CORE cuts it off.
 	cmd = as(t, nobody, "ulimit -c 64; kill -SEGV $$") // in units of 512 or 1024 bytes
@@ -119,10 +118,7 @@ func TestCoreFileFollowsNoLink(t *testing.T) {
 	}
 	run(t, cmd)
 	unharmed()
-	if len(ds.errs) != 1 {
-		t.Errorf("errors %v", ds.errs)
-	}
-	ds.errs = nil
+	ds.failure(t)
 
 	// Something of that name that is no file stays.
 	cmd = native(t)
@@ -130,8 +126,8 @@ func TestCoreFileFollowsNoLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, cmd)
-	if len(ds.errs) != 1 || !errors.Is(ds.errs[0], os.ErrExist) {
-		t.Errorf("errors %v", ds.errs)
+	if err := ds.failure(t); !errors.Is(err, os.ErrExist) {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package corepattern_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -184,6 +185,22 @@ func (ds *deaths) fail(err error) {
 	if err != nil {
 		ds.errs = append(ds.errs, err)
 	}
+}
+
+// failure waits for the one error that a death is to end in, and forgets it.
+func (ds *deaths) failure(t *testing.T) error {
+	t.Helper()
+	for from := time.Now(); time.Since(from) < 10*time.Second; time.Sleep(time.Millisecond) {
+		ds.mu.Lock()
+		errs := ds.errs
+		ds.errs = nil
+		ds.mu.Unlock()
+		if len(errs) > 0 {
+			return errors.Join(errs...)
+		}
+	}
+	t.Error("no death has failed")
+	return nil
 }
 
 func (ds *deaths) get(t *testing.T) []corepattern.Death {
