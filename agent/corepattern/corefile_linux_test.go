@@ -63,10 +63,9 @@ func TestCoreFileIsTheUsers(t *testing.T) {
 	if entries, _ := os.ReadDir(cmd.Dir); len(entries) > 0 {
 		t.Errorf("a user wrote %v into root's directory", entries)
 	}
-	if len(ds.errs) != 1 || !errors.Is(ds.errs[0], os.ErrPermission) {
-		t.Errorf("errors %v", ds.errs)
+	if err := ds.failure(t); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("error %v", err)
 	}
-	ds.errs = nil
 
 	// RLIMIT_CORE cuts it off.
 	cmd = as(t, nobody, "ulimit -c 64; kill -SEGV $$") // in units of 512 or 1024 bytes
@@ -119,10 +118,7 @@ func TestCoreFileFollowsNoLink(t *testing.T) {
 	}
 	run(t, cmd)
 	unharmed()
-	if len(ds.errs) != 1 {
-		t.Errorf("errors %v", ds.errs)
-	}
-	ds.errs = nil
+	ds.failure(t)
 
 	// Something of that name that is no file stays.
 	cmd = native(t)
@@ -130,8 +126,8 @@ func TestCoreFileFollowsNoLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, cmd)
-	if len(ds.errs) != 1 || !errors.Is(ds.errs[0], os.ErrExist) {
-		t.Errorf("errors %v", ds.errs)
+	if err := ds.failure(t); !errors.Is(err, os.ErrExist) {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -204,9 +200,14 @@ func TestKilledWhileRead(t *testing.T) {
 		if mode == corepattern.ModeSocket {
 			needSocket(t)
 		}
-		held := make(chan bool)
-		l := start(t, corepattern.Options{Mode: mode, Exe: handler(t), Handle: func(_ context.Context, d *corepattern.Death) {
-			ds.head(nil, d)
+		held, started := make(chan bool), make(chan int, 1)
+		l := start(t, corepattern.Options{Mode: mode, Exe: handler(t), Handle: func(ctx context.Context, d *corepattern.Death) {
+			pid := <-started
+			started <- pid
+			if d.PID != pid {
+				return
+			}
+			ds.head(ctx, d)
 			held <- true
 			n, err := io.Copy(io.Discard, d.Stream) // ends
 			t.Logf("%s: %d bytes, %v", mode, n, err)
@@ -216,6 +217,7 @@ func TestKilledWhileRead(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		started <- cmd.Process.Pid
 		<-held
 		cmd.Process.Kill()
 		select {

@@ -2,6 +2,7 @@ package corepattern_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/goinquest/inquest/agent/corepattern"
@@ -41,7 +43,12 @@ func TestMain(m *testing.M) {
 			return
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 const (
@@ -178,6 +185,22 @@ func (ds *deaths) fail(err error) {
 	if err != nil {
 		ds.errs = append(ds.errs, err)
 	}
+}
+
+// failure waits for the one error that a death is to end in, and forgets it.
+func (ds *deaths) failure(t *testing.T) error {
+	t.Helper()
+	for from := time.Now(); time.Since(from) < 10*time.Second; time.Sleep(time.Millisecond) {
+		ds.mu.Lock()
+		errs := ds.errs
+		ds.errs = nil
+		ds.mu.Unlock()
+		if len(errs) > 0 {
+			return errors.Join(errs...)
+		}
+	}
+	t.Error("no death has failed")
+	return nil
 }
 
 func (ds *deaths) get(t *testing.T) []corepattern.Death {

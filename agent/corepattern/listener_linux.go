@@ -153,8 +153,8 @@ func (l *Listener) accept(take func(*net.UnixConn)) {
 func (l *Listener) socketDeath(c *net.UnixConn) {
 	d, err := socketDeath(c)
 	if err != nil {
-		c.Close()
 		l.fail("death of a process", err)
+		c.Close()
 		return
 	}
 	chain(d, l.state.old())

@@ -182,8 +182,8 @@ func (l *Listener) handedDeath(c *net.UnixConn) {
 	// Before there is a slot for it: the handler waits for this answer only.
 	d, err := takeHanded(c)
 	if err != nil {
-		c.Close()
 		l.fail("death of a process", err)
+		c.Close()
 		return
 	}
 	chain(d, l.state.old())
