@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func testCrashPages(t *testing.T, br *browser) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if link := eval[string](b, `document.querySelector('main a[href^="/explore"]').href`); !strings.Contains(link, "checkout") || !strings.Contains(link, crash.At.Add(-10*time.Minute).UTC().Format("2006-01-02T15%3A04")) {
+	if link := eval[string](b, `document.querySelector('main a[href^="/explore"]').href`); !strings.Contains(link, "checkout") || !strings.Contains(link, url.QueryEscape(crash.At.Add(-10*time.Minute).UTC().Format("2006-01-02T15:04"))) {
 		t.Errorf("the link to profiles is %s", link)
 	}
 	// An empty collector says what to do; a crash there is none of is an error.
