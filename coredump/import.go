@@ -105,6 +105,15 @@ func (n *Notes) describe(c inquest.Core, build *inquest.Build) inquest.Core {
 	return c
 }
 
+// paged widens extents to whole pages.
+func paged(extents []Extent) []Extent {
+	for i, e := range extents {
+		from := e.Addr &^ (corePage - 1)
+		extents[i] = Extent{from, (e.End()+corePage-1)&^(corePage-1) - from}
+	}
+	return merged(extents, 0)
+}
+
 // plan decides what of a core file goes into an image, in which order.
 func (n *Notes) plan(f *os.File, size int64, core inquest.Core, o ImportOptions) (*Header, error) {
 	h := &Header{Core: core, Notes: n.Raw, Machine: n.Machine}
@@ -132,7 +141,7 @@ func (n *Notes) plan(f *os.File, size int64, core inquest.Core, o ImportOptions)
 		}
 		whole := []Extent{s.Extent}
 		here := without(whole, missing)
-		data = common(data, here)
+		data = common(paged(data), here)
 		for _, e := range common(whole, missing) {
 			h.Segments = append(h.Segments, Segment{e, s.Flags, FillMissing})
 		}
