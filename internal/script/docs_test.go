@@ -30,7 +30,7 @@ import (
 const root = "../.."
 
 // pages are the documentation whose commands are run.
-var pages = []string{"README.md", "docs/use.md", "docs/operate.md", "docs/sizing.md", "docs/api.md", "docs/capture.md"}
+var pages = []string{"README.md", "docs/use.md", "docs/operate.md", "docs/sizing.md", "docs/api.md", "docs/capture.md", "docs/crashes.md"}
 
 // elsewhere are the commands that another test runs, and which.
 var elsewhere = map[string]string{
