@@ -30,23 +30,32 @@ type hello struct {
 // helloTimeout is for an agent that does not read.
 const helloTimeout = time.Second
 
-// dial connects to the agent and says hello.
-func dial(o Options, stream string, pid int) (*net.UnixConn, error) {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: o.Socket, Net: "unix"})
+// dial connects to the agent and says hello. For a crash text it returns where
+// to write it: a pipe that goes along with the first line. A socket would be full
+// after some hundred of the small writes the runtime makes; a pipe takes as much
+// as it is large, whether or not the agent finds the time to read.
+func dial(o Options, stream string, pid int) (conn *net.UnixConn, pipe *os.File, err error) {
+	conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: o.Socket, Net: "unix"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	line, err := json.Marshal(hello{stream, pid, o.Service, o.Release, runtime.Version()})
 	if err == nil {
-		_ = conn.SetWriteDeadline(time.Now().Add(helloTimeout)) // only fails when closed, and so does Write
-		_, err = conn.Write(append([]byte(helloPrefix), append(line, '\n')...))
-		_ = conn.SetWriteDeadline(time.Time{})
+		err = conn.SetWriteDeadline(time.Now().Add(helloTimeout))
+	}
+	line = append([]byte(helloPrefix), append(line, '\n')...)
+	switch {
+	case err != nil:
+	case stream == streamCrash:
+		pipe, err = sendPipe(conn, line)
+	default:
+		_, err = conn.Write(line)
 	}
 	if err != nil {
 		_ = conn.Close() // the error that counts is above
-		return nil, err
+		return nil, nil, err
 	}
-	return conn, nil
+	return conn, pipe, conn.SetWriteDeadline(time.Time{})
 }
 
 // hasTraceback reports whether the user has chosen a level.

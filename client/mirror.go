@@ -74,20 +74,15 @@ func (m *Mirror) run(conn *net.UnixConn, err error) {
 	}
 }
 
-// connect makes a connection the crash output.
+// connect makes what the agent reads the crash output.
 func (m *Mirror) connect() (*net.UnixConn, error) {
-	conn, err := dial(m.options, streamCrash, os.Getpid())
+	conn, pipe, err := dial(m.options, streamCrash, os.Getpid())
 	if err != nil {
 		return nil, err
 	}
-	bound(conn)
-	file, err := conn.File()
-	if err == nil {
-		// The runtime keeps a descriptor of its own, and writes of a program that
-		// dies are to wait until the agent has read: it makes the socket blocking.
-		err = debug.SetCrashOutput(file, debug.CrashOptions{})
-		_ = file.Close() // nothing was written through it
-	}
+	// The runtime keeps a descriptor of its own.
+	err = debug.SetCrashOutput(pipe, debug.CrashOptions{})
+	_ = pipe.Close() // nothing was written through it
 	if err != nil {
 		_ = conn.Close() // the error that counts is above
 		return nil, err
@@ -112,8 +107,17 @@ func (m *Mirror) hold(conn *net.UnixConn) bool {
 	m.connected.Store(false)
 	// Not to the dead socket, whose number may belong to another file soon.
 	_ = debug.SetCrashOutput(nil, debug.CrashOptions{}) // only fails for a file
-	_ = conn.CloseRead()                                // wakes whoever reads
 	_ = conn.Close()                                    // nothing is lost: the agent is gone, or not wanted
 	<-gone
 	return alive
+}
+
+// waitClosed returns when either side has closed the connection.
+func waitClosed(conn *net.UnixConn) {
+	var buf [64]byte
+	for {
+		if _, err := conn.Read(buf[:]); err != nil {
+			return
+		}
+	}
 }

@@ -153,7 +153,7 @@ func (t *teller) run(ready func()) {
 
 // connect returns nil if there is no agent.
 func (t *teller) connect() *net.UnixConn {
-	conn, err := dial(t.options, streamStderr, t.pid)
+	conn, _, err := dial(t.options, streamStderr, t.pid)
 	if err != nil {
 		return nil
 	}

@@ -1,6 +1,9 @@
 package coredump
 
-import "bytes"
+import (
+	"bytes"
+	"time"
+)
 
 const (
 	strayLines   = 16      // that are not of a crash text may stand within one
@@ -45,6 +48,12 @@ func NewScanner(l TextLimits, found func(*Text)) *Scanner {
 // Line takes the next line of the log, without its end.
 func (s *Scanner) Line(raw []byte) {
 	s.decoder.decode(raw[:min(len(raw), maxLine)], s.line)
+}
+
+// Message takes a line as journald keeps it: nothing stands before it, and empty
+// ones are left out.
+func (s *Scanner) Message(text []byte, at time.Time) {
+	s.line(logLine{text: text[:min(len(text), maxLine)], at: at, source: logRuntime})
 }
 
 // Inside reports whether a text has begun that may go on.

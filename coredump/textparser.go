@@ -335,3 +335,15 @@ func (p *TextParser) onThread(s *stack) bool {
 	delete(p.stackless, s.id)
 	return false
 }
+
+// Skip counts n bytes of the text that are not looked at.
+func (p *TextParser) Skip(n int) {
+	p.bytes += int64(n)
+	p.b.full = true
+}
+
+// Held is about how many bytes of memory the parser takes.
+func (p *TextParser) Held() int64 {
+	const frame, bucket = 72, 256
+	return int64(cap(p.head)+cap(p.partial)+p.b.bytes+p.b.frames*frame+len(p.b.list)*bucket+len(p.stackless)*bucket) + 1<<10
+}

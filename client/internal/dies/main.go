@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -29,7 +30,11 @@ func main() {
 		var mu sync.Mutex
 		mu.Unlock()
 	case "many":
-		for range 2000 {
+		n, err := strconv.Atoi(os.Getenv("GOROUTINES"))
+		if err != nil {
+			n = 2000
+		}
+		for range n {
 			go func() { select {} }()
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -49,6 +54,10 @@ func main() {
 		fmt.Println("ready")
 		fmt.Fprintln(os.Stderr, "got", <-c)
 		os.Exit(3)
+	case "wait-throw":
+		_, _ = fmt.Scanln()
+		var mu sync.Mutex
+		mu.Unlock()
 	case "wait": // until a line comes
 		fmt.Println("ready")
 		_, _ = fmt.Scanln()

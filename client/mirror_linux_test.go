@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +27,8 @@ type agent struct {
 	streams  map[string]*bytes.Buffer // by kind of stream
 	hellos   []string
 	conns    []net.Conn
+	pipes    []*os.File
+	asleep   bool // it takes connections and reads nothing
 	ended    sync.WaitGroup
 }
 
@@ -44,7 +48,7 @@ func listen(t testing.TB, socket string) *agent {
 func (a *agent) accept() {
 	defer a.ended.Done()
 	for {
-		conn, err := a.listener.Accept()
+		conn, err := a.listener.AcceptUnix()
 		if err != nil {
 			return
 		}
@@ -56,23 +60,38 @@ func (a *agent) accept() {
 	}
 }
 
-func (a *agent) read(conn net.Conn) {
+func (a *agent) read(conn *net.UnixConn) {
 	defer a.ended.Done()
-	r := bufio.NewReader(conn)
-	line, err := r.ReadString('\n')
+	oob := make([]byte, 64)
+	first := make([]byte, 4096)
+	n, oobn, _, _, err := conn.ReadMsgUnix(first, oob)
 	if err != nil {
 		return
 	}
-	kind := "crash"
-	if strings.Contains(line, `"stream":"stderr"`) {
-		kind = "stderr"
+	line := string(first[:n])
+	kind, from := "stderr", io.Reader(conn)
+	if strings.Contains(line, `"stream":"crash"`) {
+		messages, err := syscall.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || len(messages) != 1 {
+			return
+		}
+		fds, err := syscall.ParseUnixRights(&messages[0])
+		if err != nil || len(fds) != 1 || syscall.SetNonblock(fds[0], true) != nil {
+			return
+		}
+		pipe := os.NewFile(uintptr(fds[0]), "crash")
+		defer func() { _ = pipe.Close() }()
+		a.mu.Lock()
+		a.pipes = append(a.pipes, pipe)
+		a.mu.Unlock()
+		kind, from = "crash", pipe
 	}
 	a.mu.Lock()
 	a.hellos = append(a.hellos, line)
 	a.mu.Unlock()
 	buf := make([]byte, 4096)
-	for {
-		n, err := r.Read(buf)
+	for !a.asleep {
+		n, err := from.Read(buf)
 		a.mu.Lock()
 		if a.streams[kind] == nil {
 			a.streams[kind] = &bytes.Buffer{}
@@ -91,6 +110,9 @@ func (a *agent) close() {
 	a.mu.Lock()
 	for _, c := range a.conns {
 		_ = c.Close()
+	}
+	for _, p := range a.pipes {
+		_ = p.Close()
 	}
 	a.mu.Unlock()
 	a.ended.Wait()
@@ -255,19 +277,23 @@ func TestAgentComes(t *testing.T) {
 	within(t, "the whole text", func() bool { return a.text("crash") == stderr.String() })
 }
 
-// TestStopped dies while the agent does not read.
+// TestStopped dies beside agents that do not answer, and that do not read.
 func TestStopped(t *testing.T) {
-	socket := socketName(t)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	silent := socketName(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: silent, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	cmd, _ := program(context.Background(), t, socket, "panic", "GOTRACEBACK=all")
-	began := time.Now()
-	_ = cmd.Run() // it dies
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("a program took %v to die beside an agent that does not read", took)
+	asleep := socketName(t)
+	listen(t, asleep).asleep = true
+	for _, socket := range []string{silent, asleep} {
+		cmd, stderr := program(context.Background(), t, socket, "many", "GOROUTINES=50")
+		began := time.Now()
+		_ = cmd.Run() // it dies
+		if took := time.Since(began); took > 5*time.Second || strings.Count(stderr.String(), "\ngoroutine ") < 50 {
+			t.Errorf("a program took %v to die: %s", took, stderr)
+		}
 	}
 }
 
@@ -289,22 +315,28 @@ func TestMirrorStop(t *testing.T) {
 	within(t, "goroutines have ended", func() bool { return runtime.NumGoroutine() <= before })
 }
 
-// BenchmarkIdle is what a program does in a second while it is connected: the
-// time is processor time of all of it, agent and all.
+// BenchmarkIdle is what a program does while it is connected, and without a
+// Mirror: the processor time is that of all of it, agent and all.
 func BenchmarkIdle(b *testing.B) {
-	socket := socketName(b)
-	listen(b, socket)
-	m := client.NewMirror(client.Options{Socket: socket, Traceback: "keep"})
-	defer m.Stop()
-	var before, after runtime.MemStats
-	cpu := processorTime()
-	runtime.ReadMemStats(&before)
-	began := time.Now()
-	for range b.N {
-		time.Sleep(10 * time.Millisecond)
+	for _, connected := range []bool{false, true} {
+		b.Run(fmt.Sprintf("connected=%v", connected), func(b *testing.B) {
+			if connected {
+				socket := socketName(b)
+				listen(b, socket)
+				m := client.NewMirror(client.Options{Socket: socket, Traceback: "keep"})
+				defer m.Stop()
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			cpu := processorTime()
+			b.ResetTimer()
+			for range b.N {
+				time.Sleep(500 * time.Millisecond)
+			}
+			seconds := b.Elapsed().Seconds()
+			b.ReportMetric(float64((processorTime()-cpu).Microseconds())/seconds, "µs-cpu/s")
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(after.Mallocs-before.Mallocs)/seconds, "allocs/s")
+		})
 	}
-	runtime.ReadMemStats(&after)
-	seconds := time.Since(began).Seconds()
-	b.ReportMetric(float64(processorTime()-cpu)/1e3/seconds, "µs-cpu/s")
-	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/seconds, "allocs/s")
 }
