@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -38,6 +39,7 @@ type capturing struct {
 	capturer *capture.Capturer // nil: cannot be had here
 	listener *corepattern.Listener
 	problem  string
+	again    bool // another agent is in the way
 }
 
 func newCapturing(a *Agent) *capturing { return &capturing{agent: a, policy: a.cores.Policy()} }
@@ -55,15 +57,11 @@ func (c *capturing) apply(conf *CaptureConfig) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conf, c.problem = conf, ""
+	problem := ""
 	if err := c.start(conf); err != nil {
-		c.problem = err.Error()
-		c.agent.log.Warn("cores of dying processes are not taken", "mode", conf.Mode, inquest.LogErr, err)
-		return
+		problem = err.Error()
 	}
-	if c.listener != nil {
-		st := c.listener.State()
-		c.agent.log.Info("cores of dying processes are taken", "mode", st.Mode, "problem", c.problem)
-	}
+	c.begun(problem)
 }
 
 // start makes the parts. Callers hold c.mu.
@@ -86,18 +84,52 @@ func (c *capturing) start(conf *CaptureConfig) error {
 	if conf.Mode == captureOff {
 		return nil
 	}
+	return c.listen()
+}
+
+// listen begins to get deaths. Callers hold c.mu.
+func (c *capturing) listen() (err error) {
+	a, capturer := c.agent, c.capturer
 	o := corepattern.Options{
-		Mode: conf.Mode, Dir: a.opts.CoresDir, StateDir: filepath.Join(a.opts.SpoolDir, dirCrashes), Cores: conf.Directories, Logger: a.log,
+		Mode: c.conf.Mode, Dir: a.opts.CoresDir, StateDir: filepath.Join(a.opts.SpoolDir, dirCrashes), Cores: c.conf.Directories, Logger: a.log,
 		Handle: func(ctx context.Context, d *corepattern.Death) { a.death(ctx, capturer, d) },
 	}
-	if conf.Mode == captureAuto {
+	less := "" // than the best
+	if o.Mode == captureAuto {
 		o.Mode = corepattern.ModeAuto
-		if o.Mode, c.problem, err = autoMode(o); err != nil {
+		if o.Mode, less, err = autoMode(o); err != nil {
 			return err
 		}
 	}
 	c.listener, err = corepattern.Start(o)
+	if c.again = errors.Is(err, inquest.ErrConflict); err == nil {
+		c.problem = less
+	}
 	return err
+}
+
+// retry tries again what another agent of this host was in the way of: perhaps
+// it was the one before this one, on its way out. Callers hold c.mu.
+func (c *capturing) retry() {
+	if !c.again || c.capturer == nil {
+		return
+	}
+	problem := ""
+	if err := c.listen(); err != nil {
+		problem = err.Error()
+	}
+	c.begun(problem)
+}
+
+// begun tells how it went. Callers hold c.mu.
+func (c *capturing) begun(problem string) {
+	switch {
+	case problem == "" && c.listener != nil:
+		c.agent.log.Info("cores of dying processes are taken", "mode", c.listener.State().Mode, "problem", c.problem)
+	case problem != "" && problem != c.problem:
+		c.problem = problem
+		c.agent.log.Warn("cores of dying processes are not taken", "mode", c.conf.Mode, inquest.LogErr, problem)
+	}
 }
 
 // autoMode is the mode for a host that nobody chose one for: a core handler
@@ -123,7 +155,7 @@ func autoMode(o corepattern.Options) (mode, problem string, err error) {
 func (c *capturing) stop() {
 	c.mu.Lock()
 	listener, capturer := c.listener, c.capturer
-	c.listener, c.capturer = nil, nil
+	c.listener, c.capturer, c.again = nil, nil, false
 	c.mu.Unlock()
 	if listener != nil {
 		if err := listener.Stop(); err != nil {
@@ -142,6 +174,7 @@ func (c *capturing) watch(ctx context.Context) {
 	for sleep(ctx, watchEvery) {
 		pids := c.agent.processes()
 		c.mu.Lock()
+		c.retry()
 		if c.capturer != nil && c.conf.Mode != captureOff {
 			c.capturer.Watch(pids)
 		}

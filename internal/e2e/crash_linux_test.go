@@ -120,6 +120,10 @@ func coreOfSpool(t *testing.T, spool string) string {
 // while its core is on the way. The core arrives as it was taken, and belongs
 // to the same service, instance and process as the profiles before.
 func TestCrash(t *testing.T) {
+	// Others wait for the core pattern, so what takes long comes first.
+	binary(t, "collector")
+	binary(t, "agent")
+	testprog.Build{}.Path(t)
 	holdCorePattern(t)
 	before, err := proc.CorePattern()
 	if err != nil {
@@ -131,7 +135,11 @@ func TestCrash(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	addr, data, spool := freeAddr(t), t.TempDir(), t.TempDir()
-	c := startCollector(t, addr, data)
+	wants := filepath.Join(dir, "collector.yml")
+	if err := os.WriteFile(wants, []byte("capture: {default: full}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startCollector(t, addr, data, "-config", wants)
 	d := startDoomed(t, "shop", "-heap", "24")
 	config := filepath.Join(dir, "agent.yml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `
@@ -146,10 +154,10 @@ capture:
 `, d.name), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	agent := startAgent(t, c.URL, spool, "-config", config, "-self-profile=false", "-capture-crashes", "-cores-dir", dir, "-core-upload-rate", "1MiB", "-core-min-free", "0")
-	restart := func() *proc.Process {
+	begin := func() *proc.Process {
 		return startAgent(t, c.URL, spool, "-config", config, "-self-profile=false", "-capture-crashes", "-cores-dir", dir, "-core-upload-rate", "1MiB", "-core-min-free", "0")
 	}
+	agent := begin()
 	var targets struct {
 		Values []inquest.Target `json:"values"`
 	}
@@ -173,7 +181,7 @@ capture:
 		want = coreOfSpool(t, spool)
 		return nil
 	})
-	c = startCollector(t, addr, data)
+	c = startCollector(t, addr, data, "-config", wants)
 	time.Sleep(2 * time.Second) // some blocks are there
 	agent.Kill()
 	eventually(t, 5*time.Second, "the host has its core pattern back", func() error {
@@ -182,11 +190,11 @@ capture:
 		}
 		return nil
 	})
-	agent = restart()
+	agent = begin()
 	time.Sleep(1500 * time.Millisecond)
 	c.Kill()
 	time.Sleep(300 * time.Millisecond)
-	c = startCollector(t, addr, data)
+	c = startCollector(t, addr, data, "-config", wants)
 	var crashes struct {
 		Values []inquest.Crash `json:"values"`
 	}
