@@ -3,6 +3,7 @@ package coredump_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,15 +95,15 @@ func crash(t testing.TB, exe, how string) string {
 	}
 	defer lock.Close()
 	// Who changes the pattern has the lock for itself.
-	for until := time.Now().Add(20 * time.Second); syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil; {
-		if time.Now().After(until) {
-			cannot(t, "somebody else uses the core_pattern")
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+		pattern, _ := os.ReadFile("/proc/sys/kernel/core_pattern")
+		if err == nil && strings.TrimSpace(string(pattern)) == "core" {
+			break
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
-	if err != nil || strings.TrimSpace(string(pattern)) != "core" {
-		cannot(t, "core_pattern is not \"core\": "+strings.TrimSpace(string(pattern)))
+		if time.Now().After(until) {
+			cannot(t, fmt.Sprintf("core_pattern is %q and not \"core\", or somebody else uses it", bytes.TrimSpace(pattern)))
+		}
 	}
 	cmd := exec.Command("sh", "-c", `ulimit -c unlimited; exec "$@"`, "sh", exe, how)
 	cmd.Dir = dir
