@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 
 // helpers are rooms that exist for tests and benchmarks: they may import
 // everything a test may, and no program may import them.
-var helpers = []string{"internal/bench", "internal/chromium", "internal/e2e", "internal/proc", "internal/script"}
+var helpers = []string{"internal/bench", "internal/chromium", "internal/e2e", "internal/proc", "internal/script", "internal/testprog"}
 
 // heavy names the only room that may import a dependency, in its tests too.
 // "" means nobody. The longest matching prefix counts.

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goinquest/inquest/internal/testprog"
 )
 
 // cannot skips a test that cannot run here, which CI does not forgive.
@@ -44,7 +46,7 @@ var builds struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := testprog.Main(m)
 	if builds.dir != "" {
 		os.RemoveAll(builds.dir)
 	}
