@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ type agent struct {
 	hellos   []string
 	conns    []net.Conn
 	pipes    []*os.File
-	asleep   bool // it takes connections and reads nothing
+	asleep   atomic.Bool // it takes connections and reads nothing
 	ended    sync.WaitGroup
 }
 
@@ -90,7 +91,7 @@ func (a *agent) read(conn *net.UnixConn) {
 	a.hellos = append(a.hellos, line)
 	a.mu.Unlock()
 	buf := make([]byte, 4096)
-	for !a.asleep {
+	for !a.asleep.Load() {
 		n, err := from.Read(buf)
 		a.mu.Lock()
 		if a.streams[kind] == nil {
@@ -286,7 +287,7 @@ func TestStopped(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	asleep := socketName(t)
-	listen(t, asleep).asleep = true
+	listen(t, asleep).asleep.Store(true)
 	for _, socket := range []string{silent, asleep} {
 		cmd, stderr := program(context.Background(), t, socket, "many", "GOROUTINES=50")
 		began := time.Now()

@@ -21,6 +21,7 @@ const (
 	backlog    = 16 << 20 // of a file nothing is remembered of, while the agent was away
 	readBytes  = 256 << 10
 	bornBefore = 5 * time.Second // the process that has it as standard error
+	patience   = 10              // polls without anything new of a process that still lives
 	quietPolls = 2               // without anything new end a text, and a file that was renamed
 )
 
@@ -143,7 +144,10 @@ func (f *follower) poll(ctx context.Context) bool {
 	if f.quiet++; f.quiet < quietPolls {
 		return true
 	}
-	if f.quiet == quietPolls {
+	if f.quiet == quietPolls || f.scanner.Inside() {
+		if gone, living := f.w.owners.writers(f.inode, f.path); gone == nil && living && f.quiet < patience {
+			return true // it may be busy with its core
+		}
 		f.flush(false)
 	}
 	at, err := os.Stat(f.path)
@@ -207,7 +211,11 @@ func (f *follower) flush(last bool) {
 		f.scanner.Line(f.partial)
 		f.partial = f.partial[:0]
 	}
-	f.scanner.Flush(last || f.scanner.Inside() && f.w.owners.isGone(f.inode, f.path))
+	if !last && f.scanner.Inside() {
+		gone, _ := f.w.owners.writers(f.inode, f.path)
+		last = gone != nil
+	}
+	f.scanner.Flush(last)
 	f.done = f.offset - int64(len(f.partial))
 	f.begun = f.done
 }

@@ -94,40 +94,42 @@ func stderrOf(pid int) (path, inode string) {
 }
 
 // died is the process that wrote a text to a file just now: of those that are
-// gone, whose death is not told yet, the one that was started last. nil if there
+// gone, whose death is not told yet, the one that was started last. If all that
+// write to the file still live, it waits a moment for one to be gone. nil if there
 // is none, or the text is old.
 func (o *owners) died(inode, path string, past bool) *process {
 	if past {
 		return nil
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var best *owner
-	for id, w := range o.byID {
-		if !w.writes(inode, path) || w.told || time.Since(w.seen) > goneFor || host.Alive(id) {
-			continue
+	for end := time.Now().Add(lastTimeout); ; time.Sleep(10 * time.Millisecond) {
+		gone, living := o.writers(inode, path)
+		if gone != nil {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			gone.told = true
+			return gone.process
 		}
-		if best == nil || w.process.Started.After(best.process.Started) {
-			best = w
+		if !living || time.Now().After(end) {
+			return nil
 		}
 	}
-	if best == nil {
-		return nil
-	}
-	best.told = true
-	return best.process
 }
 
-// isGone reports whether a process that wrote to the file has died.
-func (o *owners) isGone(inode, path string) bool {
+// writers are those that write to a file: the one that died last, and whether
+// others live.
+func (o *owners) writers(inode, path string) (gone *owner, living bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for id, w := range o.byID {
-		if w.writes(inode, path) && !w.told && !host.Alive(id) {
-			return true
+		switch {
+		case !w.writes(inode, path) || w.told || time.Since(w.seen) > goneFor:
+		case host.Alive(id):
+			living = true
+		case gone == nil || w.process.Started.After(gone.process.Started):
+			gone = w
 		}
 	}
-	return false
+	return gone, living
 }
 
 func (w *owner) writes(inode, path string) bool {

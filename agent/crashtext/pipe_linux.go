@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/goinquest/inquest"
 	"golang.org/x/sys/unix"
@@ -51,4 +52,31 @@ func openPipe(fd int) (*os.File, error) {
 		return nil, os.NewSyscallError("open pipe", err)
 	}
 	return os.NewFile(uintptr(own), "crash text"), nil
+}
+
+// drain reads what is in a pipe without waiting, also when a deadline has passed
+// because nobody had the time to read before.
+func drain(pipe *os.File, take func([]byte) bool) {
+	raw, err := pipe.SyscallConn()
+	if err != nil || pipe.SetReadDeadline(time.Time{}) != nil {
+		return
+	}
+	buf := make([]byte, idleBuffer)
+	for more := true; more; {
+		more = false
+		err := raw.Read(func(fd uintptr) bool {
+			n, err := unix.Read(int(fd), buf)
+			if n > 0 {
+				take(buf[:n])
+			}
+			more = n > 0 || err == unix.EINTR
+			return true
+		})
+		if err != nil {
+			return
+		}
+		if more && len(buf) < textBuffer {
+			buf = make([]byte, textBuffer)
+		}
+	}
 }

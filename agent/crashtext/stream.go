@@ -129,6 +129,9 @@ func (r *Receiver) whose(peer *process, h hello) *process {
 // read feeds what comes until the end. take returns whether a text has begun,
 // which must go on then.
 func (r *Receiver) read(from *source, rest []byte, take func([]byte) bool) {
+	if pipe, ok := from.reader.(*os.File); ok {
+		defer func() { drain(pipe, take) }()
+	}
 	begun := len(rest) > 0 && take(rest)
 	buf := make([]byte, idleBuffer)
 	for {
@@ -136,7 +139,7 @@ func (r *Receiver) read(from *source, rest []byte, take func([]byte) bool) {
 		var deadline time.Time
 		switch {
 		case closed != 0:
-			deadline = time.Unix(0, closed).Add(lastTimeout)
+			deadline = time.Now().Add(lastTimeout)
 		case begun:
 			deadline = time.Now().Add(textTimeout)
 		}
