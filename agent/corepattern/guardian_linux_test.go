@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,10 +19,13 @@ import (
 )
 
 // agent is a listener in a process of its own, and the gaps that it was told.
-func agent(t *testing.T, mode, exe, dir string) (cmd *exec.Cmd, gaps int, stop func()) {
+// What is said to it makes it crash.
+func agent(t *testing.T, mode, exe, dir string, say ...string) (cmd *exec.Cmd, gaps int, stop func()) {
 	t.Helper()
 	cmd = exec.Command(exe, "listen", mode, dir)
-	cmd.Stderr = os.Stderr
+	if say == nil {
+		cmd.Stderr = os.Stderr
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +46,14 @@ func agent(t *testing.T, mode, exe, dir string) (cmd *exec.Cmd, gaps int, stop f
 		t.Fatalf("the agent says %q: %v", line, err)
 	}
 	return cmd, gaps, func() {
+		for _, s := range say {
+			io.WriteString(in, s)
+		}
 		in.Close()
+		if say != nil {
+			cmd.Wait()
+			return
+		}
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
 		}
@@ -134,6 +145,26 @@ func TestGuardianRestoresWhenTheAgentIsKilled(t *testing.T) {
 			if got := read(t, patternFile); got != before {
 				t.Errorf("pattern %q at last, want %q", got, before)
 			}
+		})
+	}
+}
+
+// TestAgentThatCrashes would itself be a death to tell to itself.
+func TestAgentThatCrashes(t *testing.T) {
+	for _, mode := range []string{corepattern.ModeSocket, corepattern.ModePipe} {
+		t.Run(mode, func(t *testing.T) {
+			holdPattern(t)
+			if mode == corepattern.ModeSocket {
+				needSocket(t)
+			}
+			before := read(t, patternFile)
+			cmd, _, stop := agent(t, mode, handler(t), short(t), "die")
+			timer := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+			stop()
+			if !timer.Stop() {
+				t.Error("the agent hung in its own death")
+			}
+			within(t, "the old pattern is back", func() bool { return read(t, patternFile) == before })
 		})
 	}
 }

@@ -255,7 +255,9 @@ func listen(mode, dir string) {
 		os.Exit(1)
 	}
 	fmt.Println("listening", l.State().Gaps)
-	io.Copy(io.Discard, os.Stdin)
+	if said, _ := io.ReadAll(os.Stdin); len(said) > 0 {
+		corepattern.Die()
+	}
 	if err := l.Stop(); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
