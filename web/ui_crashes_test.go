@@ -16,7 +16,7 @@ import (
 )
 
 // tinyCore is a core of two pages, for pages to show.
-func tinyCore(t *testing.T, crash string) *coredump.Image {
+func tinyCore(t testing.TB, crash string) *coredump.Image {
 	t.Helper()
 	at := coredump.Extent{Addr: 0x400000, Size: 8192}
 	h := &coredump.Header{
