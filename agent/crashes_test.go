@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -344,5 +345,39 @@ func TestShipRate(t *testing.T) {
 	eventually(t, "the core is there", func() bool { return slices.Contains(k.came(), "commit") })
 	if took := time.Since(begin); took < 2*time.Second {
 		t.Errorf("5.5 MiB at 2 MiB/s took %v", took)
+	}
+}
+
+// TestCrashOvertakesCore has a service die, as its log says, while a core of
+// another is on its way.
+func TestCrashOvertakesCore(t *testing.T) {
+	t.Parallel()
+	c := newCollector(t)
+	k := newCoreTaker(t, c)
+	o := c.options(t)
+	o.CoreRateBytes = 1 << 20
+	logs := t.TempDir()
+	o.Config.CrashTexts.Files = []string{filepath.Join(logs, "*.log")}
+	o.Config.Labels = map[string]string{"zone": "a"}
+	spooled(t, o.SpoolDir, fullCore(1))
+	a, _ := start(t, o)
+	eventually(t, "a block is there", func() bool { return slices.Contains(k.came(), "0") })
+	text := "panic: no\n\ngoroutine 1 [running]:\nmain.main()\n\t/src/main.go:3 +0x1d\nexit status 2\n"
+	if err := os.WriteFile(filepath.Join(logs, "till.log"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the core is there", func() bool { return slices.Contains(k.came(), "commit") })
+	came := k.came()
+	if n := slices.Index(came, "text"); n < 0 || n > slices.Index(came, "commit") {
+		t.Errorf("requests in the order %v", came)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var got []inquest.Crash
+	for id := range k.texts {
+		got = append(got, k.crashes[id])
+	}
+	if len(got) != 1 || got[0].Class == "" || got[0].Service == "" || got[0].Instance != "testhost" || got[0].Labels["zone"] != "a" || got[0].Agent != a.ID() {
+		t.Errorf("crash %+v", got)
 	}
 }

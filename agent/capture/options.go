@@ -50,7 +50,7 @@ type Options struct {
 	Wait      time.Duration // for one's turn, before less is kept; default 2 s
 	Hold      time.Duration // a process, before what is not copied is left out; default 60 s
 	Stop      time.Duration // a live process for a snapshot; default 250 ms
-	MemBytes  int64         // of buffers for copied pages, so that processes go before they are packed; default 32 MiB
+	MemBytes  int64         // of buffers for copied pages, so that processes go before they are packed; default 16 MiB
 
 	TempDir   string // for cores that were stored packed, while they are looked at; default as os.CreateTemp
 	MiniBytes int64  // of memory in a minicore; default as coredump.Select
@@ -88,7 +88,7 @@ func (o *Options) setDefaults() {
 	standard(&o.Wait, 2*time.Second)
 	standard(&o.Hold, time.Minute)
 	standard(&o.Stop, 250*time.Millisecond)
-	standard(&o.MemBytes, 32<<20)
+	standard(&o.MemBytes, 16<<20)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,12 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/goinquest/inquest"
@@ -28,7 +31,6 @@ const (
 	patternFile   = "/proc/sys/kernel/core_pattern"
 	limitFile     = "/proc/sys/kernel/core_pipe_limit"
 	helloRuns     = 20
-	tick          = 10 * time.Millisecond // of the times in /proc/PID/stat
 )
 
 // captureResult is what captures cost.
@@ -59,11 +61,12 @@ type captureResult struct {
 // captureBench is a host whose deaths are ours for a while.
 type captureBench struct {
 	options
-	victim string
-	agent  *exec.Cmd
-	orders io.WriteCloser
-	events *bufio.Reader
-	result captureResult
+	victim  string
+	agent   *exec.Cmd
+	orders  io.WriteCloser
+	events  chan []byte // lines
+	answers chan []byte
+	result  captureResult
 }
 
 // measureCapture needs the rights of root, and the core pattern of the host.
@@ -122,8 +125,9 @@ func (b *captureBench) start() error {
 	if err := b.agent.Start(); err != nil {
 		return err
 	}
-	b.events = bufio.NewReader(out)
-	_, err = b.events.ReadString('\n') // it is ready
+	b.events, b.answers = make(chan []byte, 16), make(chan []byte, 16)
+	go b.listen(out)
+	_, err = b.order(captureOrder{Tier: inquest.TierNone}) // it is ready
 	return err
 }
 
@@ -132,25 +136,59 @@ func (b *captureBench) stop() error {
 	return errors.Join(b.orders.Close(), b.agent.Wait(), os.RemoveAll(dir))
 }
 
-// order tells the agent something, and waits until it is heard.
-func (b *captureBench) order(o captureOrder) error {
-	if err := json.NewEncoder(b.orders).Encode(o); err != nil {
-		return err
+// answerTime is how long the agent may take for anything.
+const answerTime = 5 * time.Minute
+
+// listen takes what the agent says, so that it never waits for us.
+func (b *captureBench) listen(out io.Reader) {
+	defer close(b.events)
+	r := bufio.NewReader(out)
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		if bytes.HasPrefix(line, []byte(`{"State"`)) {
+			b.answers <- line
+			continue
+		}
+		select {
+		case b.events <- line:
+		default: // nobody wants so many
+		}
 	}
-	_, err := b.events.ReadString('\n')
-	return err
+}
+
+// next waits for something that the agent says.
+func next(from chan []byte, into any) error {
+	select {
+	case line, ok := <-from:
+		if !ok {
+			return errors.New("the agent has ended")
+		}
+		return json.Unmarshal(line, into)
+	case <-time.After(answerTime):
+		return fmt.Errorf("the agent said nothing for %v", answerTime)
+	}
+}
+
+// order tells the agent something, and returns what it has done so far.
+func (b *captureBench) order(o captureOrder) (inquest.CaptureState, error) {
+	if err := json.NewEncoder(b.orders).Encode(o); err != nil {
+		return inquest.CaptureState{}, err
+	}
+	var heard captureHeard
+	err := next(b.answers, &heard)
+	return heard.State, err
 }
 
 // event is the next one.
 func (b *captureBench) event() (e inquest.Crash, err error) {
-	line, err := b.events.ReadBytes('\n')
-	if err != nil {
-		return e, fmt.Errorf("read event: %w", err)
-	}
-	return e, json.Unmarshal(line, &e)
+	err = next(b.events, &e)
+	return e, err
 }
 
-// run lets the program run until it is ready.
+// runVictim lets the program run until it is ready.
 func (b *captureBench) runVictim(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(ctx, b.victim, args...)
 	cmd.Dir = b.dir
@@ -168,7 +206,7 @@ func (b *captureBench) runVictim(ctx context.Context, args ...string) (*exec.Cmd
 
 // die has the program die, and returns what was told of it.
 func (b *captureBench) die(ctx context.Context, tier inquest.Tier, args ...string) (inquest.Crash, time.Duration, error) {
-	if err := b.order(captureOrder{Tier: tier}); err != nil {
+	if _, err := b.order(captureOrder{Tier: tier}); err != nil {
 		return inquest.Crash{}, 0, err
 	}
 	cmd, err := b.runVictim(ctx, args...)
@@ -261,7 +299,7 @@ func (b *captureBench) heap(ctx context.Context) error {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	if err := b.order(captureOrder{Tier: inquest.TierMini, Snapshot: cmd.Process.Pid}); err != nil {
+	if _, err := b.order(captureOrder{Tier: inquest.TierMini, Snapshot: cmd.Process.Pid}); err != nil {
 		return err
 	}
 	e, err := b.event()
@@ -290,43 +328,71 @@ func (b *captureBench) big(ctx context.Context) error {
 	return err
 }
 
-// reject are deaths of which nothing is wanted but a count.
+// reject are deaths at one place, of which nothing is wanted but a count.
 func (b *captureBench) reject(ctx context.Context) error {
-	before, err := cpuTime(b.agent.Process.Pid)
+	before, err := b.order(captureOrder{Tier: inquest.TierNone})
 	if err != nil {
 		return err
 	}
-	var held []time.Duration
-	for range b.rejections {
-		e, _, err := b.die(ctx, inquest.TierNone, "-kind", "nil")
+	from, err := cpuTime(b.agent.Process.Pid)
+	if err != nil {
+		return err
+	}
+	held := make([]time.Duration, b.rejections)
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.NumCPU())
+	for i := range held {
+		g.Go(func() error {
+			cmd, err := b.runVictim(ctx, "-kind", "nil")
+			if err == nil {
+				held[i] = dumping(cmd)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for {
+		now, err := b.order(captureOrder{Tier: inquest.TierNone})
 		if err != nil {
 			return err
 		}
-		held = append(held, e.Held)
+		if now.Deaths-before.Deaths >= int64(len(held)) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	after, err := cpuTime(b.agent.Process.Pid)
+	to, err := cpuTime(b.agent.Process.Pid)
 	if err != nil || len(held) == 0 {
 		return err
 	}
 	slices.Sort(held)
 	b.result.Rejections, b.result.RejectHeld = len(held), held[len(held)/2]
-	b.result.RejectCPU = (after - before) / time.Duration(len(held))
+	b.result.RejectCPU = (to - from) / time.Duration(len(held))
 	return nil
 }
 
-// cpuTime is what a process used.
+// cpuTime is what the threads of a process used. One of Go's that idles keeps
+// its threads.
 func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
 		return 0, err
 	}
-	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	if len(f) < 13 {
-		return 0, fmt.Errorf("stat of process %d: %q", pid, text)
+	var sum time.Duration
+	for _, name := range tasks {
+		var ns int64
+		text, err := os.ReadFile(name)
+		if err == nil {
+			_, err = fmt.Sscan(string(text), &ns)
+		}
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(ns)
 	}
-	user, err1 := strconv.Atoi(f[11])
-	system, err2 := strconv.Atoi(f[12])
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+	return sum, nil
 }
 
 // zstd is what a pipe handler does that packs all it is given. It is stopped

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/capture"
@@ -19,15 +20,16 @@ import (
 )
 
 // captureCommand is what this program is called with to be the process that
-// takes cores: "capture-agent DIR". It says "ready", reads the tiers it is to
-// keep, one in a line, and writes a line of JSON for every event.
+// takes cores: "capture-agent DIR". It reads orders
+// and writes answers and events, all of them lines of JSON.
 const captureCommand = "capture-agent"
 
 // captureAgent takes the cores of this host until its input ends.
 func captureAgent(dir string, in io.Reader, out io.Writer) (err error) {
 	s := &captureSink{dir: dir, out: json.NewEncoder(out)}
 	c, err := capture.New(capture.Options{
-		Sink: s, PerKey: capture.Rate{Burst: -1}, PerService: capture.Rate{Burst: -1}, Events: capture.Rate{Burst: -1}, RateBytes: -1, FreeBytes: 1,
+		Sink: s, PerKey: capture.Rate{Burst: -1}, PerService: capture.Rate{Burst: -1}, RateBytes: -1, FreeBytes: 1,
+		Events: capture.Rate{Burst: 100, Every: 10 * time.Second},
 	})
 	if err != nil {
 		return err
@@ -45,9 +47,6 @@ func captureAgent(dir string, in io.Reader, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Stop()) }()
-	if _, err := io.WriteString(out, "\"ready\"\n"); err != nil {
-		return err
-	}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		var order captureOrder
@@ -55,7 +54,7 @@ func captureAgent(dir string, in io.Reader, out io.Writer) (err error) {
 			return err
 		}
 		c.SetPolicy(inquest.CapturePolicy{Default: order.Tier})
-		if _, err := io.WriteString(out, "\"heard\"\n"); err != nil {
+		if err := s.say(captureHeard{State: c.State()}); err != nil {
 			return err
 		}
 		if order.Snapshot == 0 {
@@ -75,6 +74,9 @@ type captureOrder struct {
 	Snapshot int `json:",omitempty"` // a pid
 }
 
+// captureHeard answers an order.
+type captureHeard struct{ State inquest.CaptureState }
+
 // captureSink counts cores, and keeps none.
 type captureSink struct {
 	dir string
@@ -84,10 +86,12 @@ type captureSink struct {
 
 func (s *captureSink) Room() int64 { return 1 << 50 }
 
-func (s *captureSink) Crash(c inquest.Crash) error {
+func (s *captureSink) Crash(c inquest.Crash) error { return s.say(c) }
+
+func (s *captureSink) say(v any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.out.Encode(c)
+	return s.out.Encode(v)
 }
 
 func (s *captureSink) Begin(inquest.Crash) (capture.CoreFile, error) {
