@@ -9,12 +9,12 @@ import (
 
 // Arguments are what a process was started with.
 type Arguments struct {
-	Args []Text
-	Env  []Text // NAME=value
+	Args []Argument
+	Env  []Argument // NAME=value
 }
 
-// Text is a string in the memory of a process.
-type Text struct {
+// Argument is a string in the memory of a process, an argument or a variable.
+type Argument struct {
 	Addr uint64 // 0 if it is not known where it is
 	Text string
 }
@@ -30,7 +30,8 @@ const (
 
 // ReadArguments reads the arguments and the environment where the kernel put
 // them: on the first stack, below the name of the executable, with pointers to
-// them in front of the auxiliary vector. The error is of kind inquest.ErrNotFound if they are not there.
+// them in front of the auxiliary vector. The error is of kind inquest.ErrNotFound
+// if they are not all there: then nobody knows what to blank.
 func ReadArguments(p *Process) (*Arguments, error) {
 	m := &words{r: p.Memory}
 	end := p.Auxv[auxExecName]
@@ -38,26 +39,43 @@ func ReadArguments(p *Process) (*Arguments, error) {
 	if at == 0 {
 		return nil, inquest.Errorf(inquest.ErrNotFound, "find arguments: they are not on the stack where the kernel puts them")
 	}
-	a := &Arguments{}
-	size := 0
-	read := func() (list []Text) {
-		for len(list) < maxArguments && size < maxArgumentsBytes {
-			at -= 8
-			addr, ok := m.word(at)
-			if !ok || addr <= at || addr >= end {
-				break
-			}
-			text := m.text(addr, end)
-			size += len(text)
-			list = append(list, Text{addr, text})
-		}
-		slices.Reverse(list)
-		return list
+	l := lister{m: m, at: at - 8, end: end}
+	env := l.list()
+	none := l.stop == 0
+	args := l.list()
+	if !none || l.stop != uint64(len(args)) || l.cut {
+		return nil, inquest.Errorf(inquest.ErrNotFound, "read arguments: they are not whole")
 	}
-	at -= 8 // the end of the environment's pointers
-	a.Env = read()
-	a.Args = read()
-	return a, nil
+	return &Arguments{Args: args, Env: env}, nil
+}
+
+// lister reads lists of strings by their pointers, backwards.
+type lister struct {
+	m    *words
+	at   uint64 // behind the last pointer
+	end  uint64 // of the strings
+	size int
+	stop uint64 // the word that ended a list
+	cut  bool   // something is missing
+}
+
+func (l *lister) list() (out []Argument) {
+	for {
+		l.at -= 8
+		addr, ok := l.m.word(l.at)
+		if l.cut = l.cut || !ok || len(out) >= maxArguments || l.size >= maxArgumentsBytes; l.cut {
+			return nil
+		}
+		if addr <= l.at || addr >= l.end {
+			l.stop = addr
+			slices.Reverse(out)
+			return out
+		}
+		text, whole := l.m.text(addr, l.end)
+		l.cut = !whole
+		l.size += len(text)
+		out = append(out, Argument{addr, text})
+	}
 }
 
 // findAuxv finds the auxiliary vector on the stack: some way below the strings,
@@ -76,7 +94,7 @@ func findAuxv(p *Process, m *words, end uint64) uint64 {
 			entry = at
 		}
 	}
-	for entry != 0 {
+	for n := 0; entry != 0 && n < auxMaxKind; n++ {
 		kind, ok := m.word(entry - 16)
 		if !ok || kind == 0 || kind > auxMaxKind {
 			break
@@ -86,20 +104,20 @@ func findAuxv(p *Process, m *words, end uint64) uint64 {
 	return entry
 }
 
-// text reads up to a zero byte.
-func (m *words) text(addr, end uint64) string {
+// text reads up to a zero byte; whole is false if something is missing before.
+func (m *words) text(addr, end uint64) (s string, whole bool) {
 	var out []byte
 	for addr < end && len(out) < maxArgumentsBytes {
 		page := m.page(addr / wordPageBytes)
 		page = page[min(addr%wordPageBytes, uint64(len(page))):]
 		if page = page[:min(uint64(len(page)), end-addr)]; len(page) == 0 {
-			break
+			return string(out), false
 		}
 		if i := bytes.IndexByte(page, 0); i >= 0 {
-			return string(append(out, page[:i]...))
+			return string(append(out, page[:i]...)), true
 		}
 		out = append(out, page...)
 		addr += uint64(len(page))
 	}
-	return string(out)
+	return string(out), addr >= end
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/goinquest/inquest/coredump"
 )
 
-func texts(list ...string) []coredump.Text {
-	var out []coredump.Text
+func texts(list ...string) []coredump.Argument {
+	var out []coredump.Argument
 	for _, s := range list {
-		out = append(out, coredump.Text{Text: s})
+		out = append(out, coredump.Argument{Text: s})
 	}
 	return out
 }
@@ -79,10 +79,10 @@ func TestBlankArgs(t *testing.T) {
 func TestBlankPlaced(t *testing.T) {
 	mem := []byte("....cmd\x00ab\x00-q\x00K=v\x00HOME=/\x00....ab K=v")
 	const base = 0x1000
-	at := func(s string) coredump.Text {
-		return coredump.Text{Addr: base + uint64(bytes.Index(mem, []byte(s+"\x00"))), Text: s}
+	at := func(s string) coredump.Argument {
+		return coredump.Argument{Addr: base + uint64(bytes.Index(mem, []byte(s+"\x00"))), Text: s}
 	}
-	a := &coredump.Arguments{Args: []coredump.Text{at("cmd"), at("ab"), at("-q")}, Env: []coredump.Text{at("K=v"), at("HOME=/")}}
+	a := &coredump.Arguments{Args: []coredump.Argument{at("cmd"), at("ab"), at("-q")}, Env: []coredump.Argument{at("K=v"), at("HOME=/")}}
 	b := coredump.NewBlanker(&coredump.Process{}, a, coredump.BlankOptions{})
 	p := slices.Clone(mem)
 	b.Blank(p[:9], base) // in the middle of an argument

@@ -122,7 +122,10 @@ func gdb(t testing.TB, exe, core string, commands ...string) string {
 	for _, c := range commands {
 		args = append(args, "-ex", c)
 	}
-	out, err := exec.CommandContext(t.Context(), "gdb", append(args, exe, core)...).CombinedOutput()
+	if exe != "" {
+		args = append(args, exe)
+	}
+	out, err := exec.CommandContext(t.Context(), "gdb", append(args, "-c", core)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("gdb: %v\n%s", err, out)
 	}

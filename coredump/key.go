@@ -30,8 +30,30 @@ func CaptureKey(p *Process, funcs *symbolize.Functions) Key {
 	if len(p.Threads) > 0 {
 		s := stackOf(newUnwinder(p, funcs), &p.Threads[0])
 		k = s.key(p.Threads[0].Signal)
+		if k.Class == deadlock {
+			k.Frames = append(k.Frames[:0], mainFrames(p, funcs)...)
+			k.Hash = k.hash(true)
+		}
 	}
 	return k
+}
+
+// mainFrames are what the first goroutine waits in: no goroutine runs when all
+// are asleep, and that one always is among them.
+func mainFrames(p *Process, funcs *symbolize.Functions) []inquest.Frame {
+	r, err := OpenRuntime(p, funcs)
+	if err != nil {
+		return nil
+	}
+	for g := range r.Goroutines() {
+		if g.ID != 1 {
+			continue
+		}
+		s := &stack{u: r.u}
+		s.walk(call{pc: g.PC, sp: g.SP, fp: g.FP, lr: g.LR}, gobuf{})
+		return s.frames(0)
+	}
+	return nil
 }
 
 // stack is the calls of the thread that died.
@@ -48,11 +70,15 @@ type stackCall struct {
 
 func stackOf(u *unwinder, t *Thread) *stack {
 	s := &stack{u: u}
-	u.walk(t.call(), u.current(t), func(f call, name string, signal *signalFrame) bool {
-		s.calls = append(s.calls, stackCall{f.at() - u.bias, name, signal})
+	s.walk(t.call(), u.current(t))
+	return s
+}
+
+func (s *stack) walk(from call, g gobuf) {
+	s.u.walk(from, g, func(f call, name string, signal *signalFrame) bool {
+		s.calls = append(s.calls, stackCall{f.at() - s.u.bias, name, signal})
 		return true
 	})
-	return s
 }
 
 // key tells what happened from the runtime's functions on the stack.
@@ -62,27 +88,32 @@ func (s *stack) key(signal int) Key {
 	first, at := s.death()
 	switch {
 	case at < 0: // died of a signal that the runtime did not handle
-		k.Class, at = signalClass(signal), 0
+		k.Class, at = numberClass(signal), 0
 	case first == "runtime.gopanic":
 		k.Class = s.panicClass(at)
 	case first != "":
 		k.Class = s.fatalClass(at)
 	default:
 		by := s.calls[at].signal
-		k.Class = signalClass(by.number)
+		k.Class = numberClass(by.number)
 		hashed = by.code > 0 || by.code == ownSignal // else the stack is just what happened to run
 	}
 	k.Frames = s.frames(at)
+	k.Hash = k.hash(hashed)
+	return k
+}
+
+// hash makes the hash of a key, of its class alone if the frames are chance.
+func (k *Key) hash(frames bool) string {
 	h := sha256.New()
 	h.Write([]byte(k.Class))
-	if hashed {
+	if frames {
 		for _, name := range keyed(k.Frames) {
 			h.Write([]byte{0})
 			h.Write([]byte(name))
 		}
 	}
-	k.Hash = hex.EncodeToString(h.Sum(nil)[:8])
-	return k
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // ownSignal is SI_TKILL: a thread sent it to itself, as abort(3) does.
@@ -121,7 +152,7 @@ func (s *stack) panicClass(at int) string {
 		case name == c.name: // not the runtime's
 			return "panic"
 		case name == "sigpanic":
-			return signalClass(number)
+			return numberClass(number)
 		case name == "panicdivide" || name == "panicoverflow" || name == "panicfloat":
 			number = 8
 		case strings.HasPrefix(name, "goPanicIndex"), strings.HasPrefix(name, "goPanicSlice"), strings.HasPrefix(name, "panicBounds"):
@@ -133,12 +164,14 @@ func (s *stack) panicClass(at int) string {
 	return "panic"
 }
 
+const deadlock = "fatal:all goroutines are asleep - deadlock!"
+
 // fatalClass looks for what has a function of its own.
 func (s *stack) fatalClass(at int) string {
 	for _, c := range s.calls[at:] {
 		switch c.name {
 		case "runtime.checkdead":
-			return "fatal:all goroutines are asleep - deadlock!"
+			return deadlock
 		case "runtime.newstack":
 			return "fatal:stack overflow"
 		}
@@ -151,7 +184,8 @@ var signalNames = map[int]string{
 	3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV", 24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS",
 }
 
-func signalClass(number int) string {
+// numberClass is the class of a death by a signal.
+func numberClass(number int) string {
 	if name := signalNames[number]; name != "" {
 		return "signal:" + name
 	}

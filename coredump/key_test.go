@@ -66,7 +66,7 @@ var deaths = []struct {
 	{"divide", "panic:runtime.errorString", below},
 	{"assert", "panic:*runtime.TypeAssertionError", below},
 	{"maps", "fatal", "main.store "},
-	{"deadlock", "fatal:all goroutines are asleep - deadlock!", "runtime.checkdead"},
+	{"deadlock", "fatal:all goroutines are asleep - deadlock!", "main.deadlock main.main"},
 	{"locked", "fatal", ""},
 	{"stack", "fatal:stack overflow", "main.recurse main.recurse main.recurse"},
 	{"oom", "fatal", "main.outOfMemory "},

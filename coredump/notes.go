@@ -22,8 +22,6 @@ type Notes struct {
 	Name     string // of the program, at most 15 bytes
 	Args     string // at most 80 bytes
 	Signal   int    // that ended it
-	Code     int    // si_code
-	Fault    uint64 // si_addr, of signals that have one
 	// Core is there if the file was made of an image: it says what is missing.
 	Core *inquest.Core
 	// Missing are the addresses the program headers promise and the file has
@@ -95,7 +93,7 @@ func readNotes(r io.Reader, note elfProgram) ([]byte, error) {
 func newNotes(machine uint16, programs []elfProgram, raw []byte, read uint64) (*Notes, error) {
 	said := parseNotes(machine, raw)
 	n := &Notes{Machine: machine, Raw: raw, PID: said.pid, UID: said.uid, Name: said.name, Args: said.args,
-		Signal: said.signal, Code: said.code, Fault: said.fault, Core: said.core, read: read, FileBytes: int64(read)}
+		Signal: said.signal, Core: said.core, read: read, FileBytes: int64(read)}
 	var loads []elfProgram
 	for _, p := range programs {
 		if p.kind != elfLoad || p.size == 0 && p.filesz == 0 {

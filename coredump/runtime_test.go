@@ -3,7 +3,9 @@
 package coredump_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +28,15 @@ func openRuntime(t testing.TB, h *testprog.Held) (*coredump.Runtime, *symbolize.
 
 // bias is how far the process was moved.
 func bias(h *testprog.Held, funcs *symbolize.Functions) uint64 { return h.Auxv[9] - funcs.Entry() }
+
+// release is the number of the release that the executable says.
+func release(t testing.TB, funcs *symbolize.Functions) (n int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(funcs.GoVersion(), "go1.%d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
 
 // TestGoroutines compares with what the program itself counted.
 func TestGoroutines(t *testing.T) {
@@ -56,6 +67,9 @@ func TestGoroutines(t *testing.T) {
 			}
 			if mine != h.Goroutines || waiters != 100 {
 				t.Errorf("%d goroutines, %d that wait; the program counted %d", mine, waiters, h.Goroutines)
+			}
+			if r.Release() != release(t, funcs) {
+				t.Errorf("taken for Go 1.%d, it is %s", r.Release(), funcs.GoVersion())
 			}
 			g, ok := r.Died()
 			if !ok || g.ID != 1 || g.State != "running" || g.Panic == 0 || g.Labels == 0 || g.SP == 0 || g.TID != h.Threads[0].TID {
@@ -101,5 +115,30 @@ func TestNoRuntime(t *testing.T) {
 	}
 	if _, err := coredump.OpenRuntime(&h.Process, nil); !errors.Is(err, inquest.ErrNotFound) {
 		t.Errorf("without functions: %v", err)
+	}
+}
+
+// TestOtherRelease says wrong or unknown things about the release: what fits is taken.
+func TestOtherRelease(t *testing.T) {
+	h := die(t, testprog.Build{Stripped: true}, "panic", "-goroutines=100")
+	exe := make([]byte, h.ExeSize)
+	if _, err := h.Exe.ReadAt(exe, 0); err != nil {
+		t.Fatal(err)
+	}
+	want := functionsOf(t, &h.Process).GoVersion()
+	for _, version := range []string{"go1.99.1", "go1.23.1", "devel +ab", ""} {
+		changed := bytes.ReplaceAll(exe, []byte(want), append([]byte(version), make([]byte, max(0, len(want)-len(version)))...)[:len(want)])
+		funcs, err := symbolize.OpenFunctions(bytes.NewReader(changed), h.ExeSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := coredump.OpenRuntime(&h.Process, funcs)
+		if err != nil {
+			t.Errorf("%q: %v", version, err)
+			continue
+		}
+		if n := live(r); r.Release() != 26 && version != "go1.23.1" || n < 101 {
+			t.Errorf("%q: taken for Go 1.%d with %d goroutines", version, r.Release(), n)
+		}
 	}
 }

@@ -25,6 +25,12 @@ const (
 	hopScan      = 256     // of which this is searched for more pointers
 	hopDepth     = 3       // a value in an interface, a string in it, its bytes
 	maxScanBytes = 32 << 20
+	maxTargets   = 1 << 16 // that are followed at once
+
+	// How many places are looked at on the way; each is a read while the process
+	// may be held.
+	crashPlaces = 1 << 14
+	morePlaces  = 1 << 13
 )
 
 // Selection says what Select may take.
@@ -63,6 +69,7 @@ type selector struct {
 	pages pageSet
 	own   bool     // pages of files are known not to be among the pages
 	left  uint64   // of the budget
+	looks int      // places that may still be looked at
 	out   []Extent // of the stages that are done
 	stage []Extent // of the one that goes on
 
@@ -121,6 +128,7 @@ func (s *selector) done() {
 // crash takes the stacks of threads, that of the goroutine that died and what
 // it leads to.
 func (s *selector) crash() {
+	s.looks = crashPlaces
 	var roots []Extent
 	if g := s.died; g.Addr != 0 {
 		live := g.Live()
@@ -128,9 +136,9 @@ func (s *selector) crash() {
 		outer := min(live.Size, outerStackBytes)
 		s.take(inner.Addr-min(inner.Addr, redZone), inner.Size+redZone)
 		s.take(live.End()-outer, outer)
+		s.done()
 		s.takeGoroutine(&g)
 		roots = append(roots, inner)
-		s.done()
 	}
 	for i := range s.p.Threads {
 		t := &s.p.Threads[i]
@@ -285,6 +293,7 @@ func (s *selector) private() {
 
 // moreHops follows pointers from all that was taken.
 func (s *selector) moreHops() {
+	s.looks = morePlaces
 	s.hops(s.roots, 2, moreHopBytes)
 	s.done()
 }
@@ -295,12 +304,12 @@ func (s *selector) hops(ranges []Extent, depth int, limit uint64) {
 	left := uint64(maxScanBytes)
 	buf := make([]byte, chunkBytes)
 	for _, e := range ranges {
-		for at := e.Addr &^ 7; at < e.End() && left > 0 && limit > 0 && s.left > 0; at += chunkBytes {
+		for at := e.Addr &^ 7; at < e.End() && left > 0 && limit > 0 && s.left > 0 && s.looks > 0; at += chunkBytes {
 			for _, have := range s.pages.present(Extent{at, min(e.End()-at, chunkBytes)}) {
 				n, _ := s.p.Memory.ReadAt(buf[:min(have.Size, left)], int64(have.Addr))
 				left -= uint64(max(n, 0))
 				targets = s.pointers(targets[:0], buf[:max(n, 0)])
-				limit -= s.hopTo(targets, depth, limit)
+				limit -= min(limit, s.hopTo(targets, depth, limit))
 			}
 		}
 	}
@@ -324,14 +333,15 @@ func (s *selector) hopTo(targets []uint64, depth int, limit uint64) uint64 {
 	for ; depth > 0 && len(targets) > 0; depth-- {
 		var next []uint64
 		for _, v := range targets {
-			if taken >= limit || s.left == 0 {
+			if taken >= limit || s.left == 0 || s.looks <= 0 {
 				return taken
 			}
-			if i := s.pages.mapping(v); i < 0 || s.pages.visited(v) {
+			if s.pages.visited(v) {
 				continue
 			}
+			s.looks--
 			taken += s.take(v, hopWindow)
-			if depth > 1 {
+			if depth > 1 && len(next) < maxTargets {
 				if b := s.m.read(buf[:0], v&^7, hopScan); b != nil {
 					next = s.pointers(next, b)
 				}
@@ -339,5 +349,5 @@ func (s *selector) hopTo(targets []uint64, depth int, limit uint64) uint64 {
 		}
 		targets = next
 	}
-	return min(taken, limit)
+	return taken
 }

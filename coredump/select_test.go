@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/goinquest/inquest/coredump"
@@ -22,7 +24,7 @@ import (
 func present(h *testprog.Held) []coredump.Extent {
 	var out []coredump.Extent
 	for _, m := range h.Mappings {
-		if !m.Shared && !strings.HasPrefix(m.Path, "[v") {
+		if !m.Shared && m.Flags&4 != 0 && !strings.HasPrefix(m.Path, "[v") {
 			out = append(out, h.Present(m.Extent)...)
 		}
 	}
@@ -258,5 +260,88 @@ func TestSelectForbidden(t *testing.T) {
 				t.Errorf("%#x is of a mapping that is not to be dumped", e)
 			}
 		}
+	}
+}
+
+// TestSelectKinds takes minicores of all kinds of deaths.
+func TestSelectKinds(t *testing.T) {
+	for _, kind := range []string{"stack", "oom", "maps", "abort", "deadlock", "locked"} {
+		t.Run(kind, func(t *testing.T) {
+			h := die(t, testprog.Build{}, kind, "-goroutines=10")
+			have := present(h)
+			start := time.Now()
+			r, _ := openRuntime(t, h)
+			mini, err := coredump.Select(&h.Process, r, coredump.Selection{Present: have})
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(start)
+			check(t, h, mini)
+			size, stored := packed(t, h, mini)
+			t.Logf("%d extents, %d KB, packed %d KB, in %v", len(mini), size>>10, stored>>10, took)
+			if stored > 2<<20 || took > time.Second {
+				t.Errorf("%d KB in %v", stored>>10, took)
+			}
+			if g, ok := r.Died(); ok && !slices.ContainsFunc(mini, func(e coredump.Extent) bool { return e.Addr <= g.SP && g.SP < e.End() }) {
+				t.Errorf("the stack of the goroutine that died, at %#x, is not in there", g.SP)
+			}
+		})
+	}
+}
+
+// TestSelectLive takes a minicore of a process that was stopped somewhere.
+func TestSelectLive(t *testing.T) {
+	exe := testprog.Build{}.Path(t)
+	h := testprog.Hold(t, exe, testprog.Options{Args: []string{"-kind=spin", "-goroutines=50"}}, 20*time.Millisecond)
+	r, _ := openRuntime(t, h)
+	mini, err := coredump.Select(&h.Process, r, coredump.Selection{Present: present(h)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, h, mini)
+	out := delve(t, exe, coreOf(t, h, mini), "goroutines -t 5")
+	if !strings.Contains(out, "main.spin") || strings.Count(out, "main.waiter") < 50 {
+		t.Errorf("Delve says:\n%s", out[max(0, len(out)-2000):])
+	}
+}
+
+// TestMinicoreIsEnough sees the same in a minicore as in the process.
+func TestMinicoreIsEnough(t *testing.T) {
+	for _, kind := range []string{"nil", "stack", "maps", "abort"} {
+		t.Run(kind, func(t *testing.T) {
+			h := die(t, testprog.Build{PIE: true, Stripped: true}, kind, "-goroutines=100", "-heap=4")
+			r, funcs := openRuntime(t, h)
+			mini, err := coredump.Select(&h.Process, r, coredump.Selection{Present: present(h)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.Open(coreOf(t, h, mini))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			info, err := f.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			notes, err := coredump.OpenCoreFile(f, info.Size())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(coredump.CaptureKey(&h.Process, funcs), coredump.CaptureKey(notes.Process, funcs)); diff != "" {
+				t.Errorf("keys (-process, +minicore):\n%s", diff)
+			}
+			of, err := coredump.OpenRuntime(notes.Process, funcs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(slices.Collect(r.Goroutines()), slices.Collect(of.Goroutines()), cmpopts.IgnoreUnexported(coredump.Goroutine{})); diff != "" {
+				t.Errorf("goroutines (-process, +minicore):\n%s", diff)
+			}
+			a, err := coredump.ReadArguments(notes.Process)
+			if err != nil || len(a.Args) != 4 {
+				t.Errorf("arguments %v, %v", a, err)
+			}
+		})
 	}
 }

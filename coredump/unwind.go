@@ -49,7 +49,7 @@ func newUnwinder(p *Process, funcs *symbolize.Functions) *unwinder {
 
 // What a walk does at most: it never takes long, whatever memory says.
 const (
-	maxWalk     = 512 // calls
+	maxWalk     = 256 // calls
 	maxSwitches = 8   // from one stack to another
 )
 

@@ -26,6 +26,7 @@ type Functions struct {
 	mu       sync.Mutex // held while something is read
 	file     fileWindow
 	pools    uint64 // offset in the file of the table
+	left     int    // bytes of pc tables that the answer may still take
 	ids      funcIDs
 	idsKnown bool
 }
@@ -159,8 +160,14 @@ func (f *Functions) number(off uint64) (uint32, error) {
 	return f.t.order.Uint32(b), nil
 }
 
-// find searches the rows for the function that an address of the text is in.
+// maxAnswerBytes is how many bytes of pc tables are read for one answer. Those
+// of very large functions have some ten thousand.
+const maxAnswerBytes = 4 << 20
+
+// find searches the rows for the function that an address of the text is in,
+// for an answer.
 func (f *Functions) find(addr uint64) (row goRow, err error) {
+	f.left = maxAnswerBytes
 	off := uint32(addr - f.t.text)
 	lo, hi := 0, f.t.nfunc // the last entry that is not behind off
 	for hi-lo > 1 {
@@ -235,19 +242,20 @@ func (f *Functions) value(table, off uint32) (int32, error) {
 		if err != nil {
 			return 0, err
 		}
+		if f.left -= int(n); f.left < 0 {
+			return 0, errRow
+		}
 		c := pcCursor{p: b, quantum: f.t.quantum, val: -1}
 		for c.pc <= uint64(off) {
 			c.next()
 		}
 		// A number is at most five bytes, a step two of them. With so many left
 		// it was the table that ended.
-		if c.pc != math.MaxUint64 || len(c.p) >= 10 || n == f.t.pclnOff-at || n > maxPcTable {
+		if c.pc != math.MaxUint64 || len(c.p) >= 10 || n == f.t.pclnOff-at {
 			return c.val, nil
 		}
 	}
 }
-
-const maxPcTable = 16 << 20 // bytes; that of the largest function would be a thousandth
 
 // inlineRecord reads a record of an inline tree.
 func (f *Functions) inlineRecord(tree uint64, index int32) (b [inlineSize]byte, ok bool) {

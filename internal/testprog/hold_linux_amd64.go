@@ -328,19 +328,24 @@ func (h *Held) Present(m coredump.Extent) []coredump.Extent {
 		return nil
 	}
 	defer f.Close()
-	bits := make([]byte, m.Size/h.PageSize*8)
-	n, _ := f.ReadAt(bits, int64(m.Addr/h.PageSize*8))
+	const (
+		chunk = 64 << 10
+		own   = 0b110 // in memory or swapped, and not of a file
+	)
+	bits := make([]byte, chunk*8)
 	var out []coredump.Extent
-	for i := 0; i+8 <= n; i += 8 {
-		const own = 0b110 // in memory or swapped, and not of a file
-		if v := binary.LittleEndian.Uint64(bits[i:]) >> 61; v&own == 0 || v&1 != 0 {
-			continue
-		}
-		addr := m.Addr + uint64(i/8)*h.PageSize
-		if k := len(out) - 1; k >= 0 && out[k].End() == addr {
-			out[k].Size += h.PageSize
-		} else {
-			out = append(out, coredump.Extent{Addr: addr, Size: h.PageSize})
+	for first := m.Addr / h.PageSize; first < m.End()/h.PageSize; first += chunk {
+		n, _ := f.ReadAt(bits[:min(chunk, m.End()/h.PageSize-first)*8], int64(first*8))
+		for i := 0; i+8 <= n; i += 8 {
+			if v := binary.LittleEndian.Uint64(bits[i:]) >> 61; v&own == 0 || v&1 != 0 {
+				continue
+			}
+			addr := (first + uint64(i/8)) * h.PageSize
+			if k := len(out) - 1; k >= 0 && out[k].End() == addr {
+				out[k].Size += h.PageSize
+			} else {
+				out = append(out, coredump.Extent{Addr: addr, Size: h.PageSize})
+			}
 		}
 	}
 	return out

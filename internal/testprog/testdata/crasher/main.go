@@ -54,12 +54,16 @@ func main() {
 	heap := flag.Int("heap", 0, "`MiB` of text and pointers to keep")
 	addr := flag.String("http", "", "`address` to serve /debug/pprof/ and /die?kind= at")
 	after := flag.Duration("after", 0, "how long to live before")
+	flag.String("token", "", "a secret")
 	other := flag.Bool("other", false, "die in another goroutine than main's")
 	flag.Parse()
 	die, ok := deaths[*kind]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "kind %q: one of %s is known\n", *kind, strings.Join(kinds(), ", "))
 		os.Exit(2)
+	}
+	for _, s := range append(os.Environ(), os.Args...) {
+		settings = append(settings, []byte(s)) // programs copy what they were told
 	}
 	fill(*heap)
 	startGoroutines(*goroutines)
@@ -290,6 +294,8 @@ type page struct {
 }
 
 var (
+	settings [][]byte
+
 	pages *page
 	roots []*user
 )
