@@ -135,7 +135,7 @@ func (n *Notes) plan(f *os.File, size int64, core inquest.Core, o ImportOptions)
 		}
 		l := loads[0]
 		loads = loads[1:]
-		data, err := fileData(f, l, size)
+		data, err := fileData(f, l, size, MaxExtents/2-len(mini)-len(rest))
 		if err != nil {
 			return nil, err
 		}

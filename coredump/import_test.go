@@ -187,9 +187,6 @@ func TestTruncatedCore(t *testing.T) {
 // TestForeignCore refuses the core of a program that is not one of Go.
 func TestForeignCore(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := exec.LookPath("gcore"); err != nil {
-		cannot(t, "no gcore")
-	}
 	cmd := exec.Command("sleep", "100")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -216,6 +213,9 @@ func (c *counting) Write(p []byte) (int, error) { c.n += len(p); return len(p), 
 
 func gcore(t testing.TB, dir string, pid int) string {
 	t.Helper()
+	if _, err := exec.LookPath("gcore"); err != nil {
+		cannot(t, "no gcore")
+	}
 	name := filepath.Join(dir, "gcore")
 	out, err := exec.Command("gcore", "-o", name, strconv.Itoa(pid)).CombinedOutput()
 	if err != nil {
@@ -224,32 +224,54 @@ func gcore(t testing.TB, dir string, pid int) string {
 	return name + "." + strconv.Itoa(pid)
 }
 
-// TestSnapshotOfDebugger imports what gcore writes of a process that goes on.
+// TestSnapshotOfDebugger imports what debuggers write of a process that goes
+// on: with headers, notes and memory in any order.
 func TestSnapshotOfDebugger(t *testing.T) {
-	if _, err := exec.LookPath("gcore"); err != nil {
-		cannot(t, "no gcore")
-	}
 	exe := programs[0].build(t)
-	cmd := exec.Command(exe, "wait")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+	for name, dump := range map[string]func(t testing.TB, dir string, pid int) string{"gdb": gcore, "Delve": delveDump} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(exe, "wait")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Wait()
+			defer cmd.Process.Kill()
+			if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
+				t.Fatal(err)
+			}
+			f, n := openCore(t, dump(t, t.TempDir(), cmd.Process.Pid))
+			im := imported(t, f, coredump.ImportOptions{})
+			sameMemory(t, n.Segments, n.Process.Memory, process(t, im).Memory)
+			if name == "gdb" { // Delve does not say which files are mapped, nor writes the page with the ids
+				checkIdentity(t, process(t, im), exe)
+			}
+			if b, _, err := process(t, im).Identify(); err != nil || b.GoVersion != runtime.Version() {
+				t.Errorf("%+v, %v", b, err)
+			}
+			if out := delve(t, exe, elfOf(t, im), "goroutines"); !strings.Contains(out, "main.wait") {
+				t.Error(out)
+			}
+		})
+	}
+}
+
+// delveDump has Delve write a core.
+func delveDump(t testing.TB, dir string, pid int) string {
+	t.Helper()
+	script, core := filepath.Join(dir, "commands"), filepath.Join(dir, "core.dlv")
+	if err := os.WriteFile(script, []byte("dump "+core+"\nexit -c\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	out, err := exec.Command("go", "tool", "-modfile=../tools/go.mod", "dlv", "attach", strconv.Itoa(pid), "--init", script,
+		"--allow-non-terminal-interactive=true").CombinedOutput()
+	if _, missing := os.Stat(core); missing != nil {
+		cannot(t, fmt.Sprintf("dlv attach: %v: %s", err, out))
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
-		t.Fatal(err)
-	}
-	f, n := openCore(t, gcore(t, t.TempDir(), cmd.Process.Pid))
-	im := imported(t, f, coredump.ImportOptions{})
-	sameMemory(t, n.Segments, n.Process.Memory, process(t, im).Memory)
-	checkIdentity(t, process(t, im), exe)
-	if out := delve(t, exe, elfOf(t, im), "goroutines"); !strings.Contains(out, "main.wait") {
-		t.Error(out)
-	}
+	return core
 }
 
 // TestImportCanceled stops when it is told to.

@@ -39,7 +39,7 @@ type Notes struct {
 // inquest.ErrInvalid if this is no core of a machine we know.
 func ReadNotes(r io.Reader) (*Notes, error) {
 	c := &counted{r: r}
-	h, programs, err := c.readPrograms()
+	h, programs, err := c.readHeaders()
 	if err != nil {
 		return nil, err
 	}

@@ -32,8 +32,7 @@ func OpenCoreFile(r io.ReaderAt, size int64) (*Notes, error) {
 
 // fileNotes reads the headers and the notes, wherever these are.
 func fileNotes(r io.ReaderAt, size int64) (*Notes, error) {
-	c := &counted{r: io.NewSectionReader(r, 0, size)}
-	h, programs, err := c.readPrograms()
+	h, programs, err := fileHeaders(r, size)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +47,7 @@ func fileNotes(r io.ReaderAt, size int64) (*Notes, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newNotes(h.machine, programs, raw, c.off)
+	return newNotes(h.machine, programs, raw, elfHeaderSize)
 }
 
 // fileMemory reads a core file by address.
