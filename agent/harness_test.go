@@ -108,6 +108,7 @@ func (c *fakeCollector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	r.Body = io.NopCloser(bytes.NewReader(body)) // for whoever answers instead
 	c.mu.Lock()
 	intercept := c.intercept
 	c.mu.Unlock()

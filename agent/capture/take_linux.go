@@ -108,11 +108,11 @@ func (c *Capturer) blanker(p *coredump.Process, pid int) (*coredump.Blanker, err
 
 // toldArguments are those the kernel tells of a process, wherever they are.
 func toldArguments(pid int) (*coredump.Arguments, error) {
-	read := func(name string) (out []coredump.Text, err error) {
+	read := func(name string) (out []coredump.Argument, err error) {
 		data, err := readSome(fmt.Sprintf("/proc/%d/%s", pid, name), maxMapsBytes)
 		for text := range strings.SplitSeq(string(data), "\x00") {
 			if text != "" {
-				out = append(out, coredump.Text{Text: text})
+				out = append(out, coredump.Argument{Text: text})
 			}
 		}
 		return out, err

@@ -58,9 +58,6 @@ func createCore(d *Death, name string) (f *os.File, err error) {
 		if err = become(d); err == nil {
 			f, err = openCore(from, name, d.Suid)
 		}
-		// Another user's rights have made our own process one that may not be
-		// looked at.
-		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}()
 	<-done
 	return f, err

@@ -48,7 +48,7 @@ func (ta *taking) handle(_ context.Context, d *corepattern.Death) {
 func await(t *testing.T, ds *deaths, n int) []corepattern.Death {
 	t.Helper()
 	from := time.Now()
-	for len(ds.get(t)) < n && time.Since(from) < 10*time.Second {
+	for len(ds.get(t)) < n && time.Since(from) < 30*time.Second {
 		time.Sleep(5 * time.Millisecond)
 	}
 	time.Sleep(50 * time.Millisecond) // for those that should not come

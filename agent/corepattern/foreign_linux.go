@@ -18,6 +18,10 @@ import (
 // none of ours.
 const maxReplay = 16 << 20
 
+// noHandler is the RLIMIT_CORE of what no pipe handler gets, which is the
+// kernel's sign for a handler that crashes itself.
+const noHandler = 1
+
 // replay is a stream that can be had again from its beginning.
 type replay struct {
 	r    io.Reader
@@ -66,8 +70,8 @@ func giveOld(d *Death, s *replay, old string) error {
 	case patternSocket:
 		return inquest.Errorf(inquest.ErrUnavailable, "the host's own core handler is the socket %s, which takes cores from nobody but the kernel", old)
 	case patternPipe:
-		if d.CoreLimit == 1 {
-			return nil // the kernel's sign for: no handler
+		if d.CoreLimit == noHandler {
+			return nil
 		}
 		r, err := s.whole()
 		if err != nil {
@@ -107,7 +111,12 @@ func runHandler(d *Death, core io.Reader, old string) error {
 	if f, ok := core.(*os.File); ok {
 		unix.SetNonblock(int(f.Fd()), false) // as a program expects its input
 	}
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the host's own core handler: %w", err)
+	}
+	// As the kernel does it, so that a handler which crashes is not handled.
+	unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_CORE, &unix.Rlimit{Cur: noHandler, Max: noHandler}, nil)
+	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("the host's own core handler: %w", err)
 	}
 	return nil

@@ -77,6 +77,7 @@ func (g *guardians) start() (*exec.Cmd, *os.File, error) {
 	}
 	defer r.Close()
 	cmd := exec.Command(g.exe, CommandGuardian, g.dir)
+	cmd.Args[0] = os.Args[0] // for people to see whose it is
 	cmd.Stdin = r
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's signals are not for it

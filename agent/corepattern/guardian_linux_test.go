@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,10 +19,13 @@ import (
 )
 
 // agent is a listener in a process of its own, and the gaps that it was told.
-func agent(t *testing.T, mode, exe, dir string) (cmd *exec.Cmd, gaps int, stop func()) {
+// What is said to it makes it crash.
+func agent(t *testing.T, mode, exe, dir string, say ...string) (cmd *exec.Cmd, gaps int, stop func()) {
 	t.Helper()
 	cmd = exec.Command(exe, "listen", mode, dir)
-	cmd.Stderr = os.Stderr
+	if say == nil {
+		cmd.Stderr = os.Stderr
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -35,13 +39,21 @@ func agent(t *testing.T, mode, exe, dir string) (cmd *exec.Cmd, gaps int, stop f
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if n, ok := strings.CutPrefix(strings.TrimSpace(line), "listening "); ok {
-		gaps, err = strconv.Atoi(n)
-	} else {
-		t.Fatalf("the agent says %q (%v)", line, err)
+	if err == nil {
+		gaps, err = strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(line), "listening "))
+	}
+	if err != nil {
+		t.Fatalf("the agent says %q: %v", line, err)
 	}
 	return cmd, gaps, func() {
+		for _, s := range say {
+			io.WriteString(in, s)
+		}
 		in.Close()
+		if say != nil {
+			cmd.Wait()
+			return
+		}
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
 		}
@@ -114,7 +126,11 @@ func TestGuardianRestoresWhenTheAgentIsKilled(t *testing.T) {
 			t.Logf("the old pattern was back after %v", took)
 			cmd.Wait()
 			for _, pid := range guardian {
-				within(t, "the guardian ends", func() bool { return ended(pid) })
+				for from := time.Now(); !ended(pid); time.Sleep(time.Millisecond) {
+					if time.Since(from) > 10*time.Second {
+						t.Fatal("the guardian does not end")
+					}
+				}
 			}
 			// The next agent knows, the one after it has nothing to know.
 			_, gaps, stop := agent(t, mode, exe, dir)
@@ -129,6 +145,26 @@ func TestGuardianRestoresWhenTheAgentIsKilled(t *testing.T) {
 			if got := read(t, patternFile); got != before {
 				t.Errorf("pattern %q at last, want %q", got, before)
 			}
+		})
+	}
+}
+
+// TestAgentThatCrashes would itself be a death to tell to itself.
+func TestAgentThatCrashes(t *testing.T) {
+	for _, mode := range []string{corepattern.ModeSocket, corepattern.ModePipe} {
+		t.Run(mode, func(t *testing.T) {
+			holdPattern(t)
+			if mode == corepattern.ModeSocket {
+				needSocket(t)
+			}
+			before := read(t, patternFile)
+			cmd, _, stop := agent(t, mode, handler(t), short(t), "die")
+			timer := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+			stop()
+			if !timer.Stop() {
+				t.Error("the agent hung in its own death")
+			}
+			within(t, "the old pattern is back", func() bool { return read(t, patternFile) == before })
 		})
 	}
 }

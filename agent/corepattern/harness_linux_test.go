@@ -2,6 +2,7 @@ package corepattern_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/goinquest/inquest/agent/corepattern"
@@ -41,7 +43,12 @@ func TestMain(m *testing.M) {
 			return
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 const (
@@ -180,6 +187,22 @@ func (ds *deaths) fail(err error) {
 	}
 }
 
+// failure waits for the one error that a death is to end in, and forgets it.
+func (ds *deaths) failure(t *testing.T) error {
+	t.Helper()
+	for from := time.Now(); time.Since(from) < 10*time.Second; time.Sleep(time.Millisecond) {
+		ds.mu.Lock()
+		errs := ds.errs
+		ds.errs = nil
+		ds.mu.Unlock()
+		if len(errs) > 0 {
+			return errors.Join(errs...)
+		}
+	}
+	t.Error("no death has failed")
+	return nil
+}
+
 func (ds *deaths) get(t *testing.T) []corepattern.Death {
 	t.Helper()
 	ds.mu.Lock()
@@ -232,7 +255,9 @@ func listen(mode, dir string) {
 		os.Exit(1)
 	}
 	fmt.Println("listening", l.State().Gaps)
-	io.Copy(io.Discard, os.Stdin)
+	if said, _ := io.ReadAll(os.Stdin); len(said) > 0 {
+		corepattern.Die()
+	}
 	if err := l.Stop(); err != nil {
 		fmt.Println(err)
 		os.Exit(1)

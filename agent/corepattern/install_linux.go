@@ -106,7 +106,7 @@ func (o *ownership) before(st state, now string) (state, error) {
 	}
 	dir := patternDir(now)
 	if dir == "" {
-		return state{Boot: o.boot, OldPattern: now, Gaps: st.Gaps}, nil
+		return state{Boot: o.boot, OldPattern: now, Limit: st.Limit, OldLimit: st.OldLimit, Gaps: st.Gaps}, nil
 	}
 	left := st
 	if filepath.Clean(dir) != filepath.Clean(o.dir) {
@@ -119,7 +119,7 @@ func (o *ownership) before(st state, now string) (state, error) {
 			return st, err
 		}
 	}
-	return state{Boot: o.boot, OldPattern: left.old(), OldLimit: left.OldLimit, Gaps: st.Gaps + 1}, nil
+	return state{Boot: o.boot, OldPattern: left.old(), Limit: left.Limit, OldLimit: left.OldLimit, Gaps: st.Gaps + 1}, nil
 }
 
 // restore gives the host what it had before, if it still has ours.

@@ -11,11 +11,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/goinquest/inquest"
 )
 
 // stopTime is how long Stop waits for old handlers that still read a core.
 const stopTime = 10 * time.Second
+
+// slotTime is how long a death waits until others are done with. Processes that
+// are to start again must not wait for ever.
+const slotTime = time.Minute
 
 // Listener gets the deaths of a host. It is safe for concurrent use.
 type Listener struct {
@@ -31,6 +37,7 @@ type Listener struct {
 	state    state
 	guardian *guardians
 	socket   *net.UnixListener // for socket and pipe
+	dumpable int               // what this process was before
 	foreign  atomic.Int64
 	lastErr  atomic.Pointer[string]
 	stop     func() error // once
@@ -71,6 +78,8 @@ func (l *Listener) start(p *Plan) (err error) {
 	if l.own, err = own(l.o.Dir); err != nil {
 		return err
 	}
+	// If we died with a core, the kernel would wait for our own answer.
+	l.dumpable = setDumpable(0)
 	take := l.socketDeath
 	if l.mode == ModePipe {
 		l.socket, err = listenAt(handPath(l.o.Dir))
@@ -153,8 +162,8 @@ func (l *Listener) accept(take func(*net.UnixConn)) {
 func (l *Listener) socketDeath(c *net.UnixConn) {
 	d, err := socketDeath(c)
 	if err != nil {
-		c.Close()
 		l.fail("death of a process", err)
+		c.Close()
 		return
 	}
 	chain(d, l.state.old())
@@ -165,9 +174,14 @@ func (l *Listener) socketDeath(c *net.UnixConn) {
 // the kernel holds the process. When the handler returns, it is over.
 func (l *Listener) handle(d *Death) {
 	defer d.Release()
+	wait := time.NewTimer(slotTime)
+	defer wait.Stop()
 	select {
 	case l.slots <- struct{}{}:
 		defer func() { <-l.slots }()
+	case <-wait.C:
+		l.fail(fmt.Sprintf("death of process %d", d.PID), inquest.Errorf(inquest.ErrBusy, "%d others were not done with within %v", cap(l.slots), slotTime))
+		return
 	case <-l.ctx.Done():
 		return
 	}
@@ -242,7 +256,19 @@ func (l *Listener) undo() error {
 		l.guardian.stop()
 	}
 	if l.own != nil {
+		setDumpable(l.dumpable)
 		l.own.release()
 	}
 	return err
+}
+
+// setDumpable says whether the kernel may dump this process, and returns what
+// was before.
+func setDumpable(v int) int {
+	before, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil || before != 1 {
+		before = 0 // 2 is the kernel's to give
+	}
+	unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(v), 0, 0, 0)
+	return before
 }

@@ -22,7 +22,8 @@ type Options struct {
 	// host names it; "" is that of this process.
 	Exe string
 	// Cores are directories with core files, besides those that the host's
-	// pattern names; in ModeSystemd instead of systemd's own.
+	// pattern names, and whatever the files are called; in ModeSystemd instead
+	// of systemd's own.
 	Cores []string
 	// Poll is how often directories are looked at; 0 is DefaultPoll. Settle is
 	// how long a file must not have changed where the kernel cannot be asked

@@ -58,7 +58,7 @@ func parseHanded(args []string) (h handed, err error) {
 
 func (h handed) death(stream io.Reader) *Death {
 	return &Death{PID: h.PID, TID: h.TID, Signal: h.Signal, UID: h.UID, GID: h.GID, At: time.Now(),
-		CoreLimit: h.CoreLimit, Suid: h.Dumpable != 1, Stream: stream, Source: ModePipe, Release: func() {}}
+		CoreLimit: h.CoreLimit, Suid: h.Dumpable != 1, Stream: stream, Source: ModePipe, Open: openBelow(h.PID), Release: func() {}}
 }
 
 // Pipe is the handler that the kernel starts in ModePipe: it hands the core on
@@ -182,8 +182,8 @@ func (l *Listener) handedDeath(c *net.UnixConn) {
 	// Before there is a slot for it: the handler waits for this answer only.
 	d, err := takeHanded(c)
 	if err != nil {
-		c.Close()
 		l.fail("death of a process", err)
+		c.Close()
 		return
 	}
 	chain(d, l.state.old())

@@ -48,7 +48,7 @@ func socketDeath(c *net.UnixConn) (*Death, error) {
 	d := &Death{
 		PID: int(info.pid), Signal: signalOf(int(info.pid)), UID: int(info.ruid), GID: int(info.rgid),
 		At: time.Now(), PIDFD: pidfd, CoreLimit: coreLimit(int(info.pid)),
-		Suid: info.coredumpMask&pidfdCoredumpUser == 0, Stream: k, Source: ModeSocket,
+		Suid: info.coredumpMask&pidfdCoredumpUser == 0, Stream: k, Source: ModeSocket, Open: openBelow(int(info.pid)),
 	}
 	d.Release = sync.OnceFunc(func() {
 		k.end()

@@ -2,10 +2,13 @@ package corepattern_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -235,5 +238,43 @@ func testForeignPipe(t *testing.T, mode string) {
 	}
 	if got := read(t, filepath.Join(dir, "args")); got != wantArgs {
 		t.Errorf("the old handler got %q, without us %q", got, wantArgs)
+	}
+}
+
+// TestSocketKnowsTheKernel has somebody connect who does not die.
+func TestSocketKnowsTheKernel(t *testing.T) {
+	holdPattern(t)
+	needSocket(t)
+	ds := &deaths{}
+	dir := short(t)
+	l := start(t, corepattern.Options{Mode: corepattern.ModeSocket, Handle: ds.head, Dir: dir})
+	c, err := net.Dial("unix", filepath.Join(dir, "inquest-core.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the listener says %d bytes, %v", n, err)
+	}
+	if len(of(ds.get(t), &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}})) > 0 || l.State().Error == "" {
+		t.Errorf("deaths %+v, state %+v", ds.list, l.State())
+	}
+}
+
+// TestUnprivileged looks as a user who may not do anything.
+func TestUnprivileged(t *testing.T) {
+	holdPattern(t)
+	cmd := exec.Command(handler(t), "listen", corepattern.ModeAuto, "/run/nowhere")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := os.Chmod(filepath.Dir(cmd.Path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(cmd.Path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.Output()
+	if err == nil || !strings.Contains(string(out), "takes root") {
+		t.Errorf("it says %q (%v)", out, err)
 	}
 }

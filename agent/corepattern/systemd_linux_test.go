@@ -87,6 +87,7 @@ func inSystemd(dir, state string, handle corepattern.Handler) corepattern.Option
 }
 
 func TestSystemdTellsOfDeaths(t *testing.T) {
+	holdPattern(t) // no other agent is at work
 	dir, state := short(t), t.TempDir()
 	core := coreOf(5 << 20)
 	want := sha256.Sum256(core)
@@ -135,6 +136,7 @@ func TestSystemdTellsOfDeaths(t *testing.T) {
 }
 
 func TestSystemdDamagedCores(t *testing.T) {
+	holdPattern(t) // no other agent is at work
 	dir := short(t)
 	core := coreOf(1 << 20)
 	for i, p := range packers[1:] {
@@ -168,6 +170,7 @@ func TestSystemdDamagedCores(t *testing.T) {
 // TestSystemdReadsTheJournal runs a journalctl of its own: the fields of the
 // entry win over the file's attributes.
 func TestSystemdReadsTheJournal(t *testing.T) {
+	holdPattern(t) // no other agent is at work
 	dir, bin := short(t), short(t)
 	name := store(t, dir, 500, coreOf(1<<16), "", nil)
 	script := `#!/bin/sh

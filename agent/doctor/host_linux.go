@@ -28,7 +28,12 @@ func modeInForce(p *corepattern.Plan) string {
 // lookAtHost checks what all processes share.
 func lookAtHost(o Options, p *corepattern.Plan, mode string) []Finding {
 	var l list
-	checkMode(&l, p, mode)
+	if o.Mode == corepattern.ModeOff && p.Other == "" {
+		l.add("cores", Missing, "the agent's configuration has switched capturing off", "capture: {mode: auto} in its file")
+	} else {
+		checkMode(&l, p, mode)
+	}
+	l.add("kernel", Note, p.Kernel+": "+modesOf(p), "")
 	checkHandler(&l, p)
 	checkRights(&l)
 	checkPtrace(&l)
@@ -55,7 +60,6 @@ func checkMode(l *list, p *corepattern.Plan, mode string) {
 	default:
 		l.add("cores", Note, fmt.Sprintf("no agent takes cores now; one would by %s", mode), "")
 	}
-	l.add("kernel", Note, p.Kernel+": "+modesOf(p), "")
 }
 
 // modesOf says which modes the kernel and the host allow.
@@ -96,6 +100,8 @@ var rights = []struct {
 }{
 	{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "to read the memory of other users' processes"},
 	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "to read their executables"},
+	{unix.CAP_SETUID, "CAP_SETUID", "to write core files of programs that are not of Go as their users"},
+	{unix.CAP_SETGID, "CAP_SETGID", "likewise"},
 }
 
 func checkRights(l *list) {

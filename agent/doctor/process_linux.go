@@ -39,31 +39,29 @@ const withTraceback = "set GOTRACEBACK=crash in its environment, or call debug.S
 // checkTraceback looks at what decides first of all: without the level crash
 // Go's runtime ends a process by exiting, and there is no core.
 func checkTraceback(l *list, pid int) {
+	if crashes, known := tracebackInForce(pid); known {
+		if crashes {
+			l.add("traceback", Fine, "the level in force is crash: it dumps core when it dies", "")
+		} else {
+			l.add("traceback", Missing, "the level in force is not crash: it leaves no core", withTraceback)
+		}
+		return
+	}
 	env, err := os.ReadFile(procFile(pid, "environ"))
-	value := ""
+	value := "not set"
 	for v := range bytes.SplitSeq(env, []byte{0}) {
 		if s, ok := strings.CutPrefix(string(v), "GOTRACEBACK="); ok {
 			value = s
 		}
-	}
-	if crashes, known := tracebackInForce(pid); known {
-		switch {
-		case crashes:
-			l.add("traceback", Fine, "it dumps core when it dies (the level in force is crash)", "")
-		default:
-			l.add("traceback", Missing, "it leaves no core: the traceback level in force is not crash", withTraceback)
-		}
-		return
 	}
 	switch {
 	case err != nil:
 		l.add("traceback", Unknown, fmt.Sprintf("its environment cannot be read: %v", errors.Unwrap(err)), "run this as root")
 	case value == "crash":
 		l.add("traceback", Fine, "GOTRACEBACK=crash is in its environment", "")
-	case value == "":
-		l.add("traceback", Unknown, "GOTRACEBACK is not in its environment, so it leaves no core unless it calls debug.SetTraceback(\"crash\"), which cannot be seen from here", withTraceback)
 	default:
-		l.add("traceback", Unknown, fmt.Sprintf("GOTRACEBACK=%s: it leaves no core unless it calls debug.SetTraceback(\"crash\"), which cannot be seen from here", value), withTraceback)
+		l.add("traceback", Unknown, "GOTRACEBACK is "+value+" in its environment, so it leaves no core unless it calls debug.SetTraceback(\"crash\"), "+
+			"which cannot be seen in a program without symbols", withTraceback)
 	}
 }
 
@@ -225,6 +223,9 @@ func checkNamespaces(l *list, pid int, plan *corepattern.Plan, mode string) {
 	l.add("namespaces", Fine, text+": its cores are looked for in its container, as long as that is there", "")
 }
 
+// collectorPath is the main package of the collector, which profiles itself.
+const collectorPath = "github.com/goinquest/inquest/cmd/collector"
+
 // checkProfiles says what agent targets says of the process.
 func checkProfiles(l *list, p *host.Process, targets []inquest.Target) {
 	if targets == nil {
@@ -240,6 +241,10 @@ func checkProfiles(l *list, p *host.Process, targets []inquest.Target) {
 			return
 		}
 		reason = t.Reason
+	}
+	if p.Build != nil && p.Build.Path == collectorPath {
+		l.add("profiles", Note, reason, "")
+		return
 	}
 	l.add("profiles", Missing, reason, "import net/http/pprof and listen on a port of the host; agent targets shows what is asked")
 }

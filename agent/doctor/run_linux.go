@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -55,7 +57,7 @@ func coreLimit(pid int) (uint64, error) {
 // Run looks at the host and its Go processes. It is an error of kind
 // ErrNotFound if there is none that Options.Only names.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	plan, err := corepattern.Look(corepattern.Options{Mode: o.Mode, Dir: o.Dir})
+	plan, err := corepattern.Look(corepattern.Options{Mode: o.Mode, Dir: o.Dir, Cores: o.Cores})
 	if err != nil {
 		return nil, err
 	}
@@ -67,10 +69,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	r.Host = lookAtHost(o, plan, r.Mode)
 	for i := range snap.Processes {
 		p := &snap.Processes[i]
-		if o.Only != "" && o.Only != p.Name && o.Only != strconv.Itoa(p.PID) {
+		if p.PID == os.Getpid() || o.Only != "" && o.Only != p.Name && o.Only != strconv.Itoa(p.PID) {
 			continue
 		}
-		r.Processes = append(r.Processes, Process{p.PID, p.Name, p.Exe, lookAtProcess(o, p, plan, r.Mode)})
+		findings := lookAtProcess(o, p, plan, r.Mode)
+		if host.Alive(p.ID) { // else the findings are of nothing
+			r.Processes = append(r.Processes, Process{p.PID, p.Name, p.Exe, findings})
+		}
 	}
 	if o.Only != "" && len(r.Processes) == 0 {
 		for _, u := range snap.Unreadable {
@@ -83,7 +88,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Only == "" && len(snap.Unreadable) > 0 {
 		u := snap.Unreadable[0]
 		r.Host = append(r.Host, Finding{"processes", Unknown,
-			strconv.Itoa(len(snap.Unreadable)) + " processes may not be looked at, as " + strconv.Itoa(u.PID) + " (" + u.Comm + "): " + u.Reason, "run this as root"})
+			fmt.Sprintf("%d may not be looked at, as %d (%s): %s", len(snap.Unreadable), u.PID, u.Comm, u.Reason), "run this as root"})
 	}
 	return r, nil
 }

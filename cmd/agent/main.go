@@ -69,6 +69,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SpoolDir:        o.Spool,
 		SpoolQuotaBytes: o.SpoolQuota,
 		UploadRateBytes: o.UploadRate,
+		CoreQuotaBytes:  o.CoreQuota,
+		CoreMinFree:     o.minFree(),
+		CoreRateBytes:   o.CoreRate,
+		CoresDir:        o.CoresDir,
 		Host:            o.Hostname,
 		Version:         buildinfo.Read().Version,
 		Config:          o.Config,
@@ -108,7 +112,7 @@ func serve(ctx context.Context, a *agent.Agent, o *options, log *slog.Logger, le
 }
 
 // reloadable are the settings that take effect without a restart.
-var reloadable = []string{"config", "log-level", "self-profile", "upload-binaries"}
+var reloadable = []string{"config", "log-level", "self-profile", "upload-binaries", "capture-crashes"}
 
 // reload reads the configuration again. When the new one is wrong, the old
 // one stays.

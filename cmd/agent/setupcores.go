@@ -75,7 +75,7 @@ func hints(p *corepattern.Plan) []string {
 	case corepattern.ModeSocket, corepattern.ModePipe:
 		list = append(list,
 			"the agent sets the pattern when it starts and puts the old one back when it ends; nothing belongs into /etc/sysctl.d",
-			"in the agent's unit: ExecStopPost=+/usr/bin/agent restore-cores, for when it and its guardian are killed together",
+			"in the agent's unit: ExecStopPost="+self()+" restore-cores, for when it and its guardian are killed together",
 			"sysctl --system, as packages run it, sets the host's own pattern again; the agent then says so in its report and wants a restart")
 	case corepattern.ModeDirectory:
 		list = append(list,
@@ -85,6 +85,15 @@ func hints(p *corepattern.Plan) []string {
 		list = append(list, "systemd-coredump keeps what it stores by /etc/systemd/coredump.conf: what is larger than ProcessSizeMax= or ExternalSizeMax= is not whole")
 	}
 	return append(list, "a Go process leaves a core only with GOTRACEBACK=crash in its environment, or after debug.SetTraceback(\"crash\"); agent doctor says which have it")
+}
+
+// self is the agent as a unit names it.
+func self() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "agent"
+	}
+	return exe
 }
 
 // write writes it for people.

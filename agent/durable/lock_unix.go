@@ -1,6 +1,6 @@
 //go:build unix
 
-package spool
+package durable
 
 import (
 	"os"
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes the lock that keeps a second agent out of the spool. It is
+// Lock takes the lock that keeps a second agent out of the spool. It is
 // gone with the process, however that ends.
-func lockFile(path string) (*os.File, error) {
+func Lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
