@@ -2,7 +2,6 @@ package corepattern_test
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"io"
 	"os"
@@ -44,8 +43,9 @@ func TestCoreFileIsTheUsers(t *testing.T) {
 	if st := info.Sys().(*syscall.Stat_t); st.Uid != nobody || st.Gid != nobody || info.Mode() != 0o600 {
 		t.Errorf("core of %d:%d, %v", st.Uid, st.Gid, info.Mode())
 	}
-	if f, err := elf.Open(filepath.Join(cmd.Dir, info.Name())); err != nil || f.Type != elf.ET_CORE {
-		t.Errorf("core: %v", err)
+	data, err := os.ReadFile(filepath.Join(cmd.Dir, info.Name()))
+	if err != nil || len(data) < 18 || string(data[:4]) != "\x7fELF" || data[16] != 4 { // ET_CORE
+		t.Errorf("what was written is no core (%v)", err)
 	}
 	if st := info.Sys().(*syscall.Stat_t); st.Blocks*512 > info.Size() {
 		t.Errorf("%d bytes take %d on disk", info.Size(), st.Blocks*512)

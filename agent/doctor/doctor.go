@@ -71,6 +71,7 @@ type Options struct {
 	Only       string           // a PID, or the name of a service; "" for all
 	Mode       string           // see corepattern.Options
 	Dir        string           // see corepattern.Options
+	Cores      []string         // see corepattern.Options
 	Spool      string           // directory; "" leaves it out
 	SpoolQuota int64            // bytes; 0 leaves it out
 	Targets    []inquest.Target // of agent.Look; nil leaves profiles out

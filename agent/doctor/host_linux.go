@@ -28,7 +28,12 @@ func modeInForce(p *corepattern.Plan) string {
 // lookAtHost checks what all processes share.
 func lookAtHost(o Options, p *corepattern.Plan, mode string) []Finding {
 	var l list
-	checkMode(&l, p, mode)
+	if o.Mode == corepattern.ModeOff && p.Other == "" {
+		l.add("cores", Missing, "the agent's configuration has switched capturing off", "capture: {mode: auto} in its file")
+	} else {
+		checkMode(&l, p, mode)
+	}
+	l.add("kernel", Note, p.Kernel+": "+modesOf(p), "")
 	checkHandler(&l, p)
 	checkRights(&l)
 	checkPtrace(&l)
@@ -55,7 +60,6 @@ func checkMode(l *list, p *corepattern.Plan, mode string) {
 	default:
 		l.add("cores", Note, fmt.Sprintf("no agent takes cores now; one would by %s", mode), "")
 	}
-	l.add("kernel", Note, p.Kernel+": "+modesOf(p), "")
 }
 
 // modesOf says which modes the kernel and the host allow.

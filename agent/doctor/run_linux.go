@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 
@@ -56,7 +57,7 @@ func coreLimit(pid int) (uint64, error) {
 // Run looks at the host and its Go processes. It is an error of kind
 // ErrNotFound if there is none that Options.Only names.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	plan, err := corepattern.Look(corepattern.Options{Mode: o.Mode, Dir: o.Dir})
+	plan, err := corepattern.Look(corepattern.Options{Mode: o.Mode, Dir: o.Dir, Cores: o.Cores})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Only == "" && len(snap.Unreadable) > 0 {
 		u := snap.Unreadable[0]
 		r.Host = append(r.Host, Finding{"processes", Unknown,
-			strconv.Itoa(len(snap.Unreadable)) + " processes may not be looked at, as " + strconv.Itoa(u.PID) + " (" + u.Comm + "): " + u.Reason, "run this as root"})
+			fmt.Sprintf("%d may not be looked at, as %d (%s): %s", len(snap.Unreadable), u.PID, u.Comm, u.Reason), "run this as root"})
 	}
 	return r, nil
 }

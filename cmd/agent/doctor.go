@@ -31,7 +31,6 @@ func runDoctor(ctx context.Context, args []string, stdout io.Writer) error {
 	s.Rename("agent doctor", "agent doctor says why a core dump, a crash text or a profile of a Go process of this host would be missing, and what cures it. "+
 		"It ends with 0 if nothing is, 1 if something is, 2 if that cannot be told.")
 	s.Group("Doctor")
-	coresDir(s, &d.Dir)
 	s.Bool(&asJSON, "json", false, "write JSON")
 	s.Arguments(&only, "[PID|SERVICE]", 1)
 	o.set = s
@@ -42,7 +41,10 @@ func runDoctor(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(only) > 0 {
 		d.Only = only[0]
 	}
-	d.Mode = corepattern.ModeAuto
+	d.Dir, d.Cores, d.Mode = o.CoresDir, o.Config.Capture.Directories, o.Config.Capture.Mode
+	if d.Mode == "" || d.Mode == "auto" {
+		d.Mode = corepattern.ModeAuto
+	}
 	if d.Spool = o.Spool; d.Spool == "" {
 		d.Spool, _ = defaultSpool()
 	}
