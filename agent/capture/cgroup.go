@@ -8,6 +8,9 @@ import (
 	"github.com/goinquest/inquest"
 )
 
+// deletedSuffix is what the kernel puts behind the name of what is gone.
+const deletedSuffix = " (deleted)"
+
 // Cgroup is where a process stands among the host's groups.
 type Cgroup struct {
 	Unified     string            // path in the hierarchy of version 2, "" if there is none

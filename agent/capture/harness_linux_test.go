@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "grow" {
 		grow(os.Args[2])
 	}
+	if len(os.Args) > 2 && os.Args[1] == "odd" {
+		odd(os.Args[2])
+		return
+	}
 	os.Exit(testprog.Main(m))
 }
 

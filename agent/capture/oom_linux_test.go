@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +104,6 @@ func grow(begin string) {
 	var kept [][]byte
 	for {
 		kept = append(kept, bytes.Repeat([]byte("memory"), 1<<16))
+		runtime.KeepAlive(kept)
 	}
 }

@@ -22,8 +22,6 @@ type region struct {
 	deleted bool // the file has no name: shared memory of a family of processes
 }
 
-const deletedSuffix = " (deleted)"
-
 // parseMaps reads /proc/PID/maps or /proc/PID/smaps (proc(5)). Only the second
 // has flags, so what of a process is not to be dumped. Lines it cannot read
 // are left out.
