@@ -381,3 +381,26 @@ func TestCrashOvertakesCore(t *testing.T) {
 		t.Errorf("crash %+v", got)
 	}
 }
+
+// TestPolicyIsKept keeps what came with the answer to a report for a start
+// without a collector.
+func TestPolicyIsKept(t *testing.T) {
+	t.Parallel()
+	c := newCollector(t)
+	c.policy = inquest.CapturePolicy{Default: inquest.TierText, Rules: []inquest.CaptureRule{{Service: "a*", Tier: inquest.TierNone}}}
+	o := c.options(t)
+	_, stop := start(t, o)
+	eventually(t, "the policy is kept", func() bool {
+		_, err := os.Stat(filepath.Join(o.SpoolDir, "crashes", "policy"))
+		return err == nil
+	})
+	stop()
+	p, err := corespool.Open(corespool.Options{Dir: filepath.Join(o.SpoolDir, "crashes")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	if d := cmp.Diff(c.policy, p.Policy()); d != "" {
+		t.Error(d)
+	}
+}

@@ -122,6 +122,9 @@ func (x *Crashes) want(c *store.StoredCrash, core *inquest.Core) inquest.Tier {
 	if c.CoreGone != "" {
 		return inquest.TierText
 	}
+	if _, err := x.o.Store.Crash(c.ID); err != nil {
+		return inquest.TierNone // not even its record is kept: there are too many newer ones
+	}
 	want := core.Tier // somebody asked for a snapshot
 	if c.Kind != inquest.CrashSnapshot {
 		p := place{c.Service, core.Build, c.Key}

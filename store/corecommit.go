@@ -133,6 +133,12 @@ func (u *coreUpload) store() (*StoredCore, error) {
 	}
 	row := u.offer.row(s.o.Now().UTC())
 	err := s.changeCrashes(func(t *crashTx) error {
+		d.mu.RLock()
+		deleted := d.open[u.id] == nil
+		d.mu.RUnlock()
+		if deleted {
+			return errNoCore(u.id)
+		}
 		c, err := t.get(row.Crash)
 		if err != nil {
 			return err
@@ -151,6 +157,10 @@ func (u *coreUpload) store() (*StoredCore, error) {
 		row.Group = next.Group
 		return putCore(t.tx, row)
 	})
+	if errors.Is(err, inquest.ErrNotFound) {
+		d.removeFiles(u.id) // it was deleted meanwhile
+		return nil, err
+	}
 	if err != nil {
 		if v, _ := s.catalog.get(bucketCores, u.id); v == nil {
 			return nil, errors.Join(err, s.ops.Rename(d.path(u.id, coreSuffix), d.path(u.id, uploadSuffix)))

@@ -80,7 +80,7 @@ type CoreState struct {
 // BeginCore begins the upload of a core of a crash that is stored, or goes on
 // with one: TierMini takes the blocks of the minicore alone. The crash has the
 // Core with it. ErrTooLarge (Retention.CoresMaxBytes), ErrBusy (too many are
-// unfinished), ErrDiskFull.
+// unfinished), ErrUnavailable (the crash is gone), ErrDiskFull.
 func (s *Store) BeginCore(crash *inquest.Crash, ledger *coredump.Ledger, want inquest.Tier, by string) (*CoreState, error) {
 	if err := s.beginWrite(); err != nil {
 		return nil, err
@@ -98,6 +98,9 @@ func (s *Store) BeginCore(crash *inquest.Crash, ledger *coredump.Ledger, want in
 	}
 	if u != nil {
 		return u.state(), nil
+	}
+	if s.crashes.rows[crash.ID] == nil {
+		return nil, inquest.Errorf(inquest.ErrUnavailable, "crash %s has just been deleted: tell it again", crash.ID)
 	}
 	o := &coreOffer{Crash: *crash, Want: want, By: by, ledger: ledger}
 	o.Crash.Text = nil // the crash itself has it
@@ -183,7 +186,12 @@ func (s *Store) PutCoreBlock(ctx context.Context, id string, n int, stored []byt
 	if err := ctx.Err(); err != nil || u.here(n) {
 		return err
 	}
-	return u.write(n, blocks[n].Offset, stored)
+	err = u.write(n, blocks[n].Offset, stored)
+	if _, gone := s.cores.upload(id); gone != nil { // it was deleted meanwhile
+		s.cores.removeFiles(id)
+		return gone
+	}
+	return err
 }
 
 // write stores a block, then notes it.
