@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"profile":   {},
 	"calltree":  {},
 	"symbolize": {},
-	"store":     {"profile", "calltree"},
+	"store":     {"profile", "calltree", "coredump"},
 	"coredump":  {"symbolize"},
 	"ingest":    {"profile", "store", "symbolize", "coredump"},
 	"query":     {"profile", "calltree", "store"},
@@ -37,26 +37,27 @@ var arrows = map[string][]string{
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
 		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo", "internal/vulndb"},
 	"cmd/agent": {"agent", "internal/settings", "internal/program", "internal/buildinfo"},
-	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/remote", "internal/vulndb",
+	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/postmortem", "internal/remote", "internal/vulndb",
 		"internal/settings", "internal/program"},
 
-	"internal/settings":  {"internal/buildinfo"},
-	"internal/program":   {"internal/settings"},
-	"internal/buildinfo": {},
-	"internal/demo":      {},
-	"internal/load":      {"internal/fleet", "internal/remote", "internal/settings"},
-	"internal/fleet":     {"profile", "internal/corpus"},
-	"internal/corpus":    {},
-	"internal/upload":    {},
-	"internal/remote":    {},
-	"internal/push":      {"symbolize", "internal/remote", "internal/settings", "internal/upload"},
-	"internal/inventory": {"internal/remote", "internal/settings", "internal/vulndb"},
-	"internal/vulndb":    {},
+	"internal/settings":   {"internal/buildinfo"},
+	"internal/program":    {"internal/settings"},
+	"internal/buildinfo":  {},
+	"internal/demo":       {},
+	"internal/load":       {"internal/fleet", "internal/remote", "internal/settings"},
+	"internal/fleet":      {"profile", "internal/corpus"},
+	"internal/corpus":     {},
+	"internal/upload":     {},
+	"internal/remote":     {},
+	"internal/push":       {"symbolize", "internal/remote", "internal/settings", "internal/upload"},
+	"internal/inventory":  {"internal/remote", "internal/settings", "internal/vulndb"},
+	"internal/postmortem": {"coredump", "internal/remote", "internal/settings"},
+	"internal/vulndb":     {},
 }
 
 // helpers are rooms that exist for tests and benchmarks: they may import
 // everything a test may, and no program may import them.
-var helpers = []string{"internal/bench", "internal/chromium", "internal/e2e", "internal/proc", "internal/script"}
+var helpers = []string{"internal/bench", "internal/chromium", "internal/e2e", "internal/proc", "internal/script", "internal/testprog"}
 
 // heavy names the only room that may import a dependency, in its tests too.
 // "" means nobody. The longest matching prefix counts.
@@ -67,6 +68,10 @@ var heavy = map[string]string{
 	"github.com/prometheus/prometheus/discovery":     "agent",
 	"github.com/prometheus/prometheus/model/relabel": "agent",
 	"github.com/prometheus/prometheus/promql":        "query",
+
+	// What systemd-coredump packs by, besides zstd.
+	"github.com/pierrec/lz4":  "agent",
+	"github.com/ulikunitz/xz": "agent",
 
 	"debug/buildinfo":                    "symbolize",
 	"debug/dwarf":                        "symbolize",
