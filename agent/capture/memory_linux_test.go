@@ -16,6 +16,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/capture"
+	"github.com/goinquest/inquest/internal/testprog"
 )
 
 // What a program with odd memory keeps, each byte turned around so that these
@@ -105,5 +106,22 @@ func TestOddMemory(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestPagesBothWays has old and new kernels tell the same pages.
+func TestPagesBothWays(t *testing.T) {
+	o := start(t, testprog.Build{}.Path(t), "-http", "127.0.0.1:0", "-heap", "16", "-goroutines", "100")
+	if err := unix.Kill(o.pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return o.state() == 'T' })
+	ioctl, file, onlyIoctl, onlyFile, err := capture.PagesBothWays(o.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The file cannot tell the page of zeros that all processes share.
+	if ioctl < 16<<20 || onlyIoctl != 0 || file != ioctl+onlyFile || onlyFile > ioctl/4 {
+		t.Errorf("%d bytes by ioctl, %d by file; %d and %d only there", ioctl, file, onlyIoctl, onlyFile)
 	}
 }
