@@ -192,12 +192,17 @@ func TestFailingSink(t *testing.T) {
 	listen(t, c.Death)
 	exe := testprog.Build{}.Path(t)
 
+	s.mu.Lock()
 	s.fails = inquest.Errorf(inquest.ErrDiskFull, "the disk is full")
+	s.mu.Unlock()
 	die(t, exe, "-kind", "panic")
 	await(t, func() bool { return c.State().Deaths == 1 })
 	crashes, cores := s.take()
-	if len(crashes) != 1 || len(cores) != 0 || s.aborted != 1 || !strings.Contains(crashes[0].Reason, "the disk is full") || crashes[0].Tier != inquest.TierNone {
-		t.Errorf("full disk: %+v, %d aborted", crashes, s.aborted)
+	s.mu.Lock()
+	aborted := s.aborted
+	s.mu.Unlock()
+	if len(crashes) != 1 || len(cores) != 0 || aborted != 1 || !strings.Contains(crashes[0].Reason, "the disk is full") || crashes[0].Tier != inquest.TierNone {
+		t.Errorf("full disk: %+v, %d aborted", crashes, aborted)
 	}
 	s.mu.Lock()
 	s.fails, s.room = nil, 1
