@@ -113,28 +113,6 @@ func checkTar(t *testing.T, archive string, want *coredump.CoreFile) {
 	}
 }
 
-func TestImportStream(t *testing.T) {
-	for _, p := range programs[:2] {
-		t.Run(p.name, func(t *testing.T) {
-			exe := p.build(t)
-			f, n := openCore(t, crash(t, exe, "nil"))
-			var b bytes.Buffer
-			if _, err := coredump.ImportStream(t.Context(), struct{ io.Reader }{f}, &b, coredump.ImportOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			im := open(t, b.Bytes())
-			sameMemory(t, n.Segments, n.Process.Memory, process(t, im).Memory)
-			c := im.Ledger().Header().Core
-			if c.Build == "" || c.GoVersion != runtime.Version() || !c.Complete || len(c.Missing) > 0 {
-				t.Errorf("%+v", c)
-			}
-			if int64(b.Len()) > n.FileBytes/20 {
-				t.Errorf("%d of %d bytes are stored", b.Len(), n.FileBytes)
-			}
-		})
-	}
-}
-
 // TestTruncatedCore imports cores that were cut off.
 func TestTruncatedCore(t *testing.T) {
 	exe := programs[0].build(t)
@@ -159,28 +137,22 @@ func TestTruncatedCore(t *testing.T) {
 		if missing < uint64(n.FileBytes-size)/2 || missing > uint64(n.FileBytes-size) {
 			t.Errorf("cut at %d of %d, %d bytes are missing", size, n.FileBytes, missing)
 		}
-		var stream bytes.Buffer
-		if _, err := coredump.ImportStream(t.Context(), io.NewSectionReader(f, 0, size), &stream, coredump.ImportOptions{}); err != nil {
-			t.Fatal(err)
+		im := imported(t, cut, coredump.ImportOptions{})
+		c := im.CoreFile().Core()
+		if len(c.Missing) == 0 || !strings.Contains(c.Missing[0], "cut off") {
+			t.Errorf("missing %q", c.Missing)
 		}
-		for how, im := range map[string]*coredump.Image{"file": imported(t, cut, coredump.ImportOptions{}), "stream": open(t, stream.Bytes())} {
-			c := im.CoreFile().Core()
-			if len(c.Missing) == 0 || !strings.Contains(c.Missing[0], "cut off") {
-				t.Errorf("%s: missing %q", how, c.Missing)
+		memory := process(t, im).Memory
+		for _, e := range got.Missing {
+			if k, err := memory.ReadAt(make([]byte, 1), int64(e.Addr)); k != 0 || !errors.Is(err, inquest.ErrNotFound) {
+				t.Errorf("%#x is not missing: %v", e.Addr, err)
 			}
-			memory := process(t, im).Memory
-			for _, e := range got.Missing {
-				if k, err := memory.ReadAt(make([]byte, 1), int64(e.Addr)); k != 0 || !errors.Is(err, inquest.ErrNotFound) {
-					t.Errorf("%s: %#x is not missing: %v", how, e.Addr, err)
-				}
-			}
-			made := elfOf(t, im)
-			_, again := openCore(t, made)
-			if len(again.Missing) > 0 || again.Core == nil || len(again.Core.Missing) != len(c.Missing) {
-				t.Errorf("%s: the made core: missing %v, %+v", how, again.Missing, again.Core)
-			}
-			checkIdentity(t, again.Process, exe)
 		}
+		_, again := openCore(t, elfOf(t, im))
+		if len(again.Missing) > 0 || again.Core == nil || len(again.Core.Missing) != len(c.Missing) {
+			t.Errorf("the made core: missing %v, %+v", again.Missing, again.Core)
+		}
+		checkIdentity(t, again.Process, exe)
 	}
 }
 
@@ -198,12 +170,6 @@ func TestForeignCore(t *testing.T) {
 	w := &counting{}
 	if _, err := coredump.ImportFile(t.Context(), f, w, coredump.ImportOptions{}); !errors.Is(err, coredump.ErrNotGo) || w.n > 0 {
 		t.Errorf("%v, %d bytes were written", err, w.n)
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := coredump.ImportStream(t.Context(), f, w, coredump.ImportOptions{}); !errors.Is(err, inquest.ErrInvalid) || w.n > 0 {
-		t.Error(err)
 	}
 }
 

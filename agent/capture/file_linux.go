@@ -198,15 +198,17 @@ func (j *death) takeStored(ctx context.Context, s *stored, tier inquest.Tier) er
 		return fmt.Errorf("begin core: %w", err)
 	}
 	ledger, err := coredump.ImportFile(ctx, s.file, file, coredump.ImportOptions{
-		Core: inquest.Core{Crash: e.ID, Tier: tier}, Blank: blanker.Blank,
+		Core: inquest.Core{Crash: e.ID, Tier: tier}, Blank: blanker.Blank, BlankNotes: blanker.BlankNotes,
 		Select: func(p *coredump.Process) ([]coredump.Extent, error) { return t.choose(p, nil, j.opts.MiniBytes) },
+		Describe: func(c *inquest.Core) {
+			c.Missing = append(c.Missing, t.missing...)
+			c.Blanked = blanker.What()
+		},
 	})
 	if err != nil {
 		return errors.Join(err, file.Abort())
 	}
 	core := ledger.Header().Core
-	core.Missing = append(core.Missing, t.missing...)
-	core.Blanked = blanker.What()
 	e.Tier, e.Core = tier, &core
 	if err := file.Commit(*e, ledger); err != nil {
 		e.Tier, e.Core = inquest.TierNone, nil

@@ -1,6 +1,7 @@
 package capture_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -86,6 +87,45 @@ func TestStoredCores(t *testing.T) {
 	}
 }
 
+// TestStoredBlanked takes a core as gdb wrote it, with its secrets, and keeps
+// these neither in memory nor in notes.
+func TestStoredBlanked(t *testing.T) {
+	s := newSink(t)
+	c := capturer(t, capture.Options{Sink: s, PerKey: anything, PerService: anything, TempDir: t.TempDir()})
+	o := start(t, testprog.Build{}.Path(t), "-http", "127.0.0.1:0", "hunter2-argument")
+	name := gcore(t, o.pid)
+	for _, tier := range []inquest.Tier{inquest.TierMini, inquest.TierFull} {
+		c.SetPolicy(inquest.CapturePolicy{Default: tier})
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Death(context.Background(), &corepattern.Death{
+			Path: name, Stream: f, Source: corepattern.ModeDirectory, UID: -1, GID: -1,
+			Release: func() {}, Taken: func() {}, Foreign: func() error { t.Error("given away"); return nil },
+		})
+		f.Close()
+		_, cores := s.take()
+		if len(cores) != 1 {
+			t.Fatalf("%d cores, %+v", len(cores), c.State())
+		}
+		for what, file := range map[string]string{"gdb's core": name, "ours": cores[0].sparse(t)} {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, secret := range []string{"hunter2-argument", "hunter2-not-to-be-seen"} {
+				if found := bytes.Contains(data, []byte(secret)); found != (what != "ours") {
+					t.Errorf("%s: %s in %s: %v", tier, secret, what, found)
+				}
+			}
+		}
+		if core := cores[0].image(t).Ledger().Header().Core; len(core.Blanked) == 0 {
+			t.Errorf("%s: the image does not say what was blanked", tier)
+		}
+	}
+}
+
 // TestStoredForeign leaves cores of other programs alone.
 func TestStoredForeign(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -116,9 +156,6 @@ func TestStoredForeign(t *testing.T) {
 // nativeCore is a core of a program that is not of Go.
 func nativeCore(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("gcore"); err != nil {
-		testprog.Missing(t, "gcore is not here")
-	}
 	sleep := exec.Command("sleep", "60")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
@@ -127,9 +164,18 @@ func nativeCore(t *testing.T) string {
 		_ = sleep.Process.Kill()
 		_ = sleep.Wait()
 	}()
+	return gcore(t, sleep.Process.Pid)
+}
+
+// gcore has gdb write the core of a process.
+func gcore(t *testing.T, pid int) string {
+	t.Helper()
+	if _, err := exec.LookPath("gcore"); err != nil {
+		testprog.Missing(t, "gcore is not here")
+	}
 	prefix := filepath.Join(t.TempDir(), "core")
-	if out, err := exec.Command("gcore", "-o", prefix, strconv.Itoa(sleep.Process.Pid)).CombinedOutput(); err != nil {
+	if out, err := exec.Command("gcore", "-o", prefix, strconv.Itoa(pid)).CombinedOutput(); err != nil {
 		testprog.Missing(t, "gcore: %v: %s", err, out)
 	}
-	return prefix + "." + strconv.Itoa(sleep.Process.Pid)
+	return prefix + "." + strconv.Itoa(pid)
 }
