@@ -149,6 +149,9 @@ func (x *Crashes) Offer(ctx context.Context, offer *inquest.CoreOffer, sent time
 		return nil, inquest.Errorf(inquest.ErrInvalid, "the core is of crash %.40q, it is offered for %.40q", core.Crash, c.ID)
 	}
 	core.Crash, core.Complete = c.ID, false
+	if c.Core != nil && c.Core.Tier.Cores() { // of a full core nothing but the minicore may be left
+		core.Tier = core.Tier.Min(c.Core.Tier)
+	}
 	c.Core = &core
 	if err := x.check(&c, sent); err != nil {
 		return nil, err

@@ -1,14 +1,17 @@
 package ingest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/coredump"
 	"github.com/goinquest/inquest/ingest"
 	"github.com/goinquest/inquest/store"
 )
@@ -86,5 +89,49 @@ func TestCapture(t *testing.T) {
 	}
 	if err := x.SetCapture(ingest.Capture{Enough: -1}); err != nil || x.Tier("shop", "b1", "ab") != inquest.TierText {
 		t.Errorf("no cores wanted: %v", err)
+	}
+}
+
+// TestOfferOfTheRest offers a full core of which an agent has the minicore
+// left: nothing else is asked for.
+func TestOfferOfTheRest(t *testing.T) {
+	now := time.Now()
+	x, s := newCrashes(t, ingest.Capture{Default: inquest.TierFull}, now)
+	c := death("shop", now.Add(-time.Second))
+	var image bytes.Buffer
+	w, err := coredump.NewWriter(&image, &coredump.Header{
+		Core: inquest.Core{Crash: c.ID, Tier: inquest.TierFull, Arch: "amd64"}, Machine: 62, Mini: 1,
+		Segments: []coredump.Segment{{Extent: coredump.Extent{Addr: 1 << 20, Size: 8 << 20}}},
+		Extents:  []coredump.Extent{{Addr: 8 << 20, Size: 4096}, {Addr: 2 << 20, Size: 4 << 20}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(bytes.Repeat([]byte("memory"), 4<<20)[:4096+4<<20]); err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := ledger.Header().Core
+	left.Tier, left.Complete = inquest.TierMini, false
+	c.Core, c.Tier = &left, inquest.TierMini
+	ctx := context.Background()
+	a, err := x.Offer(ctx, &inquest.CoreOffer{Crash: c, Ledger: ledger.Bytes()}, time.Time{}, "agent")
+	if err != nil || a.Want != inquest.TierMini || !slices.Equal(a.Missing, [][2]int{{0, ledger.MiniBlocks()}}) {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	for n, b := range ledger.Blocks()[:ledger.MiniBlocks()] {
+		if err := s.PutCoreBlock(ctx, a.ID, n, image.Bytes()[b.Offset:][:b.Stored]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err = x.Commit(ctx, a.ID)
+	if err != nil || a.Core == nil || a.Core.Tier != inquest.TierMini {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if got, err := s.Crash(c.ID); err != nil || got.Tier != inquest.TierMini || got.Core == nil {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
