@@ -15,6 +15,7 @@ import (
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/capture"
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/testprog"
 )
 
@@ -117,7 +118,7 @@ func TestStoredForeign(t *testing.T) {
 func nativeCore(t *testing.T) string {
 	t.Helper()
 	if _, err := exec.LookPath("gcore"); err != nil {
-		testprog.Missing(t, "gcore is not here")
+		proc.Missing(t, "gcore is not here")
 	}
 	sleep := exec.Command("sleep", "60")
 	if err := sleep.Start(); err != nil {
@@ -129,7 +130,7 @@ func nativeCore(t *testing.T) string {
 	}()
 	prefix := filepath.Join(t.TempDir(), "core")
 	if out, err := exec.Command("gcore", "-o", prefix, strconv.Itoa(sleep.Process.Pid)).CombinedOutput(); err != nil {
-		testprog.Missing(t, "gcore: %v: %s", err, out)
+		proc.Missing(t, "gcore: %v: %s", err, out)
 	}
 	return prefix + "." + strconv.Itoa(sleep.Process.Pid)
 }
