@@ -245,11 +245,6 @@ func (o *orphan) state() byte {
 	return rest[0]
 }
 
-const (
-	patternFile = "/proc/sys/kernel/core_pattern"
-	limitFile   = "/proc/sys/kernel/core_pipe_limit"
-)
-
 // listen has deaths handled until the test ends.
 func listen(t testing.TB, handle corepattern.Handler) {
 	t.Helper()
@@ -285,15 +280,6 @@ func ppid(pid int) (parent int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, _ = fmt.Sscanf(string(text[bytes.LastIndexByte(text, ')')+1:]), " %c %d", new(rune), &parent)
 	return parent
-}
-
-func read(t testing.TB, name string) string {
-	t.Helper()
-	data, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(data))
 }
 
 func write(t testing.TB, name, value string) {
