@@ -1,0 +1,14 @@
+//go:build !linux
+
+package sandbox
+
+import "syscall"
+
+// confine can do nothing here.
+func (c *Child) confine() []Layer {
+	return []Layer{{Name: "landlock", Base: true, Note: "only Linux has it"}, {Name: "seccomp", Base: true, Note: "only Linux has it"}}
+}
+
+func attributes(bool) *syscall.SysProcAttr { return nil }
+
+func maxRSS(u *syscall.Rusage) int64 { return u.Maxrss }

@@ -1,0 +1,6 @@
+//go:build race
+
+package sandbox
+
+// The race detector takes several times the memory of the program.
+const raceDetector = true

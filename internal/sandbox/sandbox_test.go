@@ -1,0 +1,383 @@
+package sandbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/internal/sandbox"
+)
+
+// tries is the stage of these tests: it does what it is asked to.
+var tries = sandbox.Stage{Name: "tries", Start: func(c *sandbox.Child) (sandbox.Handler, error) {
+	var fail string
+	if err := c.Args(&fail); err != nil || fail != "" {
+		return nil, inquest.Errorf(inquest.ErrInvalid, "asked to fail: %s", fail)
+	}
+	return func(request json.RawMessage) (any, error) {
+		var what string
+		if err := json.Unmarshal(request, &what); err != nil {
+			return nil, err
+		}
+		what, arg, _ := strings.Cut(what, " ")
+		return try(c, what, arg)
+	}, nil
+}}
+
+var kept [][]byte
+
+// try does one thing and returns what came of it.
+func try(c *sandbox.Child, what, arg string) (any, error) {
+	switch what {
+	case "echo":
+		return arg, nil
+	case "read":
+		b, err := os.ReadFile(arg)
+		return string(b), err
+	case "inherited":
+		b, err := os.ReadFile(c.Path(0))
+		return string(b), err
+	case "append":
+		f, err := os.OpenFile(c.Path(0), os.O_WRONLY|os.O_APPEND, 0)
+		if err == nil {
+			f.Close()
+		}
+		return nil, err
+	case "create":
+		return nil, os.WriteFile(arg, []byte("here"), 0o600)
+	case "list":
+		entries, err := os.ReadDir(arg)
+		return len(entries), err
+	case "dial":
+		conn, err := net.Dial("tcp", arg)
+		if err == nil {
+			conn.Close()
+		}
+		return nil, err
+	case "unix":
+		_, err := net.Dial("unix", arg)
+		return nil, err
+	case "exec":
+		out, err := exec.Command(arg).Output()
+		return string(out), err
+	case "kill":
+		return nil, syscall.Kill(os.Getppid(), syscall.SIGTERM)
+	case "ptrace":
+		return nil, syscall.PtraceAttach(os.Getppid())
+	case "executable":
+		_, err := syscall.Mmap(-1, 0, 4096, syscall.PROT_READ|syscall.PROT_EXEC, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		return nil, err
+	case "limit":
+		return nil, unix.Prlimit(0, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}, nil)
+	case "memory":
+		for range 1 << 20 {
+			b := make([]byte, 1<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			kept = append(kept, b)
+		}
+	case "spin":
+		for {
+			runtime.Gosched()
+		}
+	case "large":
+		return strings.Repeat("x", 1<<20), nil
+	case "panic":
+		panic("as asked \x1b[31m\u202e")
+	case "fatal":
+		m := map[int]int{}
+		for range 8 {
+			go func() {
+				for i := 0; ; i++ {
+					m[i%10] = i
+				}
+			}()
+		}
+		select {}
+	case "exit":
+		fmt.Fprintln(os.Stderr, "last words")
+		os.Exit(7)
+	case "garbage":
+		_, _ = os.NewFile(4, "").WriteString("\xff\xff\xff\xff")
+		select {}
+	case "close":
+		_ = syscall.Close(4)
+		select {}
+	case "segv":
+		syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(os.Getpid()), uintptr(os.Getpid()), uintptr(syscall.SIGKILL))
+		select {}
+	case "work":
+		for i := range 200 { // collections, threads, timers
+			kept = append(kept[:i%10], make([]byte, 1<<20))
+			go time.Sleep(time.Millisecond)
+		}
+		runtime.GC()
+		time.Sleep(5 * time.Millisecond)
+		return "done", nil
+	}
+	return nil, nil
+}
+
+func TestMain(m *testing.M) {
+	sandbox.Main(tries)
+	os.Exit(m.Run())
+}
+
+func start(t *testing.T, o sandbox.Options) *sandbox.Process {
+	t.Helper()
+	o.Stage = tries.Name
+	p, err := sandbox.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// confined skips where the base does not hold.
+func confined(t *testing.T) {
+	t.Helper()
+	if layers, err := sandbox.Probe(t.Context()); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err, layers)
+		}
+		t.Skip(err)
+	}
+}
+
+// asNobody runs this test again, in a process without privileges, and says
+// whether that was done.
+func asNobody(t *testing.T) bool {
+	t.Helper()
+	if os.Getuid() != 0 || os.Getenv("SANDBOX_TEST_NOBODY") != "" {
+		return false
+	}
+	t.Run("nobody", func(t *testing.T) {
+		copied := filepath.Join(publicDir(t), "test")
+		if err := copyFile(copied, "/proc/self/exe"); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), copied, "-test.run=^"+strings.Split(t.Name(), "/")[0]+"$", "-test.v")
+		cmd.Dir = "/"
+		cmd.Env = append(os.Environ(), "SANDBOX_TEST_NOBODY=1", "TMPDIR="+publicDir(t))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "SKIP") {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	return true
+}
+
+// publicDir is a directory that any user can use.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "sandbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+func TestChildCanDoHardlyAnything(t *testing.T) {
+	confined(t)
+	asNobody(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	dir := t.TempDir()
+	socket, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("handed on"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := start(t, sandbox.Options{Files: []*os.File{f}})
+	var got string
+	if err := p.Call(t.Context(), "inherited", &got); err != nil || got != "handed on" {
+		t.Errorf("read what was handed on: %q, %v", got, err)
+	}
+	for _, what := range []string{
+		"read /etc/passwd", "read /proc/self/maps", "read /proc/self/mem", "read " + secret, "list /", "list /proc/self/fd", "append",
+		"create " + filepath.Join(dir, "new"), "create /tmp/sandbox-test-created", "create /dev/shm/sandbox-test-created",
+		"dial " + listener.Addr().String(), "unix " + socket.Addr().String(), "exec /bin/true", "kill", "ptrace", "executable", "limit",
+	} {
+		if what == "read "+secret {
+			continue // it is the one that was handed on, whatever its name
+		}
+		if err := p.Call(t.Context(), what, nil); err == nil {
+			t.Errorf("%q was possible", what)
+		} else if f := new(sandbox.Failure); errors.As(err, &f) {
+			t.Errorf("%q ended the child: %v", what, f)
+		}
+	}
+	if err := p.Call(t.Context(), "work", &got); err != nil || got != "done" {
+		t.Errorf("ordinary work: %q, %v", got, err)
+	}
+	if os.Getenv("SANDBOX_TEST_NOBODY") != "" && os.Getuid() == 0 {
+		t.Error("still root")
+	}
+}
+
+func TestFailuresAreRecorded(t *testing.T) {
+	confined(t)
+	asNobody(t)
+	for _, test := range []struct {
+		do, how string
+		kind    error
+		limits  sandbox.Limits
+		alive   bool
+		detail  string
+	}{
+		{do: "memory", how: sandbox.Memory, kind: inquest.ErrTooLarge, limits: sandbox.Limits{MemoryBytes: 128 << 20}},
+		{do: "spin", how: sandbox.Timeout, kind: inquest.ErrTooLarge, limits: sandbox.Limits{Call: 300 * time.Millisecond}},
+		{do: "spin", how: sandbox.CPU, kind: inquest.ErrTooLarge, limits: sandbox.Limits{CPU: time.Second}},
+		{do: "spin", how: sandbox.Timeout, kind: inquest.ErrTooLarge, limits: sandbox.Limits{Life: time.Second}},
+		{do: "panic", how: sandbox.Panic, kind: inquest.ErrInvalid, alive: true, detail: "as asked \ufffd[31m\ufffd"},
+		{do: "fatal", how: sandbox.Panic, kind: inquest.ErrInvalid, detail: "concurrent map writes"},
+		{do: "exit", how: sandbox.Ended, kind: inquest.ErrUnavailable, detail: "last words"},
+		{do: "garbage", how: sandbox.Output, kind: inquest.ErrTooLarge},
+		{do: "close", how: sandbox.Output, kind: inquest.ErrTooLarge},
+		{do: "segv", how: sandbox.Signal, kind: inquest.ErrInvalid},
+	} {
+		t.Run(test.do+" "+test.how, func(t *testing.T) {
+			p := start(t, sandbox.Options{Limits: test.limits})
+			err := p.Call(t.Context(), test.do, nil)
+			var f *sandbox.Failure
+			if !errors.As(err, &f) || f.How != test.how || !errors.Is(err, test.kind) || !strings.Contains(f.Detail, test.detail) {
+				t.Fatalf("got %v (%+v), want %q of kind %v", err, f, test.how, test.kind)
+			}
+			if f.Stage != "tries" || f.Elapsed == 0 {
+				t.Errorf("failure %+v", f)
+			}
+			if err := p.Call(t.Context(), "echo x", nil); (err == nil) != test.alive {
+				t.Errorf("the next call: %v", err)
+			}
+			if (p.Failure() == nil) != test.alive {
+				t.Errorf("ended: %v", p.Failure())
+			}
+		})
+	}
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	confined(t)
+	p := start(t, sandbox.Options{Limits: sandbox.Limits{AnswerBytes: 64 << 10}})
+	if err := p.Call(t.Context(), "large", nil); !errors.Is(err, inquest.ErrTooLarge) {
+		t.Errorf("an answer of 1 MiB: %v", err)
+	}
+	if err := p.Call(t.Context(), "echo "+strings.Repeat("x", 17<<20), nil); !errors.Is(err, inquest.ErrTooLarge) {
+		t.Errorf("a request of 17 MiB: %v", err)
+	}
+	var got string
+	if err := p.Call(t.Context(), "echo again", &got); err != nil || got != "again" {
+		t.Errorf("afterwards: %q, %v", got, err)
+	}
+}
+
+func TestIdleChildIsEnded(t *testing.T) {
+	confined(t)
+	p := start(t, sandbox.Options{Limits: sandbox.Limits{Idle: 50 * time.Millisecond}})
+	select {
+	case <-p.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("it lives")
+	}
+	if f := p.Failure(); f.How != sandbox.Idle {
+		t.Errorf("failure %+v", f)
+	}
+	if err := p.Call(t.Context(), "echo x", nil); !errors.Is(err, inquest.ErrUnavailable) {
+		t.Errorf("call: %v", err)
+	}
+}
+
+func TestContextEndsChild(t *testing.T) {
+	confined(t)
+	p := start(t, sandbox.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := p.Call(ctx, "spin", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	<-p.Done()
+}
+
+func TestStageThatDoesNotBegin(t *testing.T) {
+	confined(t)
+	_, err := sandbox.Start(t.Context(), sandbox.Options{Stage: tries.Name, Args: "at once"})
+	if !errors.Is(err, inquest.ErrInvalid) || err.Error() != "asked to fail: at once" {
+		t.Errorf("got %v", err)
+	}
+	var f *sandbox.Failure
+	if _, err := sandbox.Start(t.Context(), sandbox.Options{Stage: "nothing"}); !errors.As(err, &f) || f.How != sandbox.Ended {
+		t.Errorf("a stage that is not there: %v", err)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	layers, err := sandbox.Probe(t.Context())
+	t.Logf("%+v, %v", layers, err)
+	if len(layers) == 0 {
+		t.Fatal("no layers")
+	}
+	asNobody(t)
+}
+
+func TestClean(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"plain\ttext\n", "plain\ttext\n"},
+		{"\x1b[2J\x00\xff", "\ufffd[2J\ufffd\ufffd"},
+		{"right\u202eleft", "right\ufffdleft"},
+		{strings.Repeat("a", 30), strings.Repeat("a", 20) + "…"},
+	} {
+		if diff := cmp.Diff(test.want, sandbox.Clean(test.in, 20)); diff != "" {
+			t.Errorf("%q: %s", test.in, diff)
+		}
+	}
+}

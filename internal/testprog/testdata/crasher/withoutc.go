@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package main
+
+func crashInC() { panic("there is no C in this program") }
