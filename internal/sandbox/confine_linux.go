@@ -23,6 +23,7 @@ func (c *Child) confine() []Layer {
 		}
 		return Layer{Name: name, Base: base, Holds: true, Note: note}
 	}
+	spaces := namespaces()
 	files, note, fileErr := c.readable()
 	limits := c.limit()
 	// A core of it would have secrets of those it looks at, and be taken as
@@ -41,7 +42,7 @@ func (c *Child) confine() []Layer {
 		layer("seccomp", true, "", filter),
 		layer("not dumpable", false, "", hidden),
 		layer("no capabilities", false, "", caps),
-		namespaces(),
+		spaces,
 	}
 }
 
@@ -67,37 +68,37 @@ func (c *Child) readable() (files []string, note string, err error) {
 	return files, note, nil
 }
 
+type resourceLimit struct {
+	name       string
+	which      int
+	soft, hard uint64
+}
+
 // limit sets the resource limits.
 func (c *Child) limit() error {
+	files := firstFD + uint64(len(c.files)) + openFiles
 	cpu := uint64((c.limits.CPU.Milliseconds() + 999) / 1000)
-	limits := []struct {
-		name  string
-		which int
-		most  uint64
-	}{
-		{"core", unix.RLIMIT_CORE, 0},
-		{"cpu", unix.RLIMIT_CPU, cpu},
-		{"fsize", unix.RLIMIT_FSIZE, 0},
-		{"nofile", unix.RLIMIT_NOFILE, firstFD + uint64(len(c.files)) + openFiles},
-		{"memlock", unix.RLIMIT_MEMLOCK, 0},
-		{"msgqueue", unix.RLIMIT_MSGQUEUE, 0},
+	limits := []resourceLimit{
+		{"core", unix.RLIMIT_CORE, 0, 0},
+		{"cpu", unix.RLIMIT_CPU, cpu, cpu + 2}, // the runtime tells where it was, if it can
+		{"fsize", unix.RLIMIT_FSIZE, 0, 0},
+		{"nofile", unix.RLIMIT_NOFILE, files, files},
+		{"memlock", unix.RLIMIT_MEMLOCK, 0, 0},
+		{"msgqueue", unix.RLIMIT_MSGQUEUE, 0, 0},
 	}
 	if !raceDetector {
 		// Go reserves address space far beyond what it uses, which a limit of
 		// that would count; a limit of data counts what it can write to.
-		limits = append(limits, struct {
-			name  string
-			which int
-			most  uint64
-		}{"data", unix.RLIMIT_DATA, uint64(c.limits.MemoryBytes) + threadBytes})
+		data := uint64(c.limits.MemoryBytes) + threadBytes
+		limits = append(limits, resourceLimit{"data", unix.RLIMIT_DATA, data, data})
 	}
 	for _, l := range limits {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(l.which, &now); err != nil {
 			return fmt.Errorf("limit of %s: %w", l.name, err)
 		}
-		l.most = min(l.most, now.Max)
-		if err := unix.Prlimit(0, l.which, &unix.Rlimit{Cur: l.most, Max: l.most}, nil); err != nil {
+		hard := min(l.hard, now.Max)
+		if err := unix.Prlimit(0, l.which, &unix.Rlimit{Cur: min(l.soft, hard), Max: hard}, nil); err != nil {
 			return fmt.Errorf("limit of %s: %w", l.name, err)
 		}
 	}

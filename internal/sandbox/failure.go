@@ -106,9 +106,11 @@ func (f *Failure) explain(status syscall.WaitStatus, stderr string, limits Limit
 	switch {
 	case status.Signaled():
 		f.How, f.Signal = Signal, status.Signal().String()
-		if f.CPU >= limits.CPU-100*time.Millisecond && status.Signal() == syscall.SIGKILL {
+		if f.CPU >= limits.CPU && status.Signal() == syscall.SIGKILL {
 			f.How, f.Signal = CPU, ""
 		}
+	case strings.Contains(stderr, "SIGXCPU"):
+		f.How = CPU
 	case outOfMemory(stderr):
 		f.How = Memory
 	case strings.Contains(stderr, "panic: ") || strings.Contains(stderr, "fatal error: ") || strings.Contains(stderr, "SIG"):
