@@ -133,7 +133,8 @@ func (p *proxy) run() error {
 	first, err := in.Peek(1)
 	if err != nil {
 		p.clientLeft = true
-		return p.result(err)
+		p.close(p.result(err))
+		return p.cause
 	}
 	var proto protocol
 	if first[0] == 'C' { // of Content-Length

@@ -62,7 +62,7 @@ func (s *served) wait(t *testing.T) error {
 	select {
 	case err := <-s.err:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it still serves")
 		return nil
 	}
@@ -209,6 +209,7 @@ func TestEditorAttaches(t *testing.T) {
 		t.Errorf("sources: %+v", got)
 	}
 	e.ask(&dap.DisconnectRequest{Request: request("disconnect")})
+	e.s.Close()
 	if err := s.wait(t); err != nil {
 		t.Error(err)
 	}
