@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -86,12 +88,14 @@ func (c *Child) limit() error {
 		{"memlock", unix.RLIMIT_MEMLOCK, 0, 0},
 		{"msgqueue", unix.RLIMIT_MSGQUEUE, 0, 0},
 	}
-	if !raceDetector {
-		// Go reserves address space far beyond what it uses, which a limit of
-		// that would count; a limit of data counts what it can write to.
-		data := uint64(c.limits.MemoryBytes) + threadBytes
-		limits = append(limits, resourceLimit{"data", unix.RLIMIT_DATA, data, data})
+	data, err := dataBytes()
+	if err != nil {
+		return err
 	}
+	// Go reserves address space far beyond what it uses, which a limit of that
+	// would count; a limit of data counts what it can write to.
+	data += uint64(c.limits.MemoryBytes)*memoryFactor + threadBytes
+	limits = append(limits, resourceLimit{"data", unix.RLIMIT_DATA, data, data})
 	for _, l := range limits {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(l.which, &now); err != nil {
@@ -103,6 +107,20 @@ func (c *Child) limit() error {
 		}
 	}
 	return nil
+}
+
+// dataBytes is how much writable memory this process has.
+func dataBytes() (uint64, error) {
+	b, err := os.ReadFile("/proc/self/statm") // proc_pid_statm(5)
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 6 {
+		return 0, fmt.Errorf("/proc/self/statm: %q", b)
+	}
+	pages, err := strconv.ParseUint(f[5], 10, 64)
+	return pages * uint64(os.Getpagesize()), err
 }
 
 // dropCapabilities gives them all up, which a child of root has.

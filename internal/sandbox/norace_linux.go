@@ -2,4 +2,4 @@
 
 package sandbox
 
-const raceDetector = false
+const memoryFactor = 1

@@ -2,5 +2,5 @@
 
 package sandbox
 
-// The race detector takes several times the memory of the program.
-const raceDetector = true
+// memoryFactor is for what the race detector takes besides what it watches.
+const memoryFactor = 12
