@@ -85,7 +85,7 @@ func TestDlvConnects(t *testing.T) {
 		}
 		s.err <- err
 	}()
-	commands := []string{"goroutines -s start", "goroutine 1", "bt", "frame 9", "print 40+2", "regs", "continue", "break main.main", "call main.kinds()", "dump /tmp/inquest-dumped", "libraries", "sources main.go", "exit"}
+	commands := []string{"goroutines", "goroutine 1", "bt", "frame 9", "print 40+2", "regs", "continue", "break main.main", "call main.kinds()", "dump /tmp/inquest-dumped", "libraries", "sources main.go", "exit"}
 	init := filepath.Join(t.TempDir(), "init")
 	if err := os.WriteFile(init, []byte(strings.Join(commands, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
