@@ -167,4 +167,16 @@ func attributes(spaces bool) *syscall.SysProcAttr {
 	return a
 }
 
-func maxRSS(u *syscall.Rusage) int64 { return u.Maxrss << 10 }
+// peakRSS is the most memory a process that lives had, in bytes; 0 if that
+// is not to be known. What wait4 tells is no less than what the parent had when
+// it started the process.
+func peakRSS(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // proc_pid_status(5)
+	if err != nil {
+		return 0
+	}
+	_, at, _ := strings.Cut(string(b), "\nVmHWM:")
+	kib := int64(0)
+	_, _ = fmt.Sscan(at, &kib)
+	return kib << 10
+}

@@ -32,7 +32,7 @@ type Failure struct {
 	Signal  string        `json:"signal,omitempty"`
 	Detail  string        `json:"detail,omitempty"`     // for people: what the child wrote when it ended
 	CPU     time.Duration `json:"cpu_ns,omitempty"`     // it took, if it has ended
-	MaxRSS  int64         `json:"max_rss,omitempty"`    // bytes, if it has ended
+	MaxRSS  int64         `json:"max_rss,omitempty"`    // bytes, if it was killed from here; a process tells no one once it is dead
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"` // since its start
 }
 

@@ -39,6 +39,7 @@ type Process struct {
 	calls  sync.Mutex // one at a time
 	mu     sync.Mutex
 	cause  string // why it was killed, "" if it was not
+	peak   int64  // see peakRSS, when it was killed
 	idle   *time.Timer
 	life   *time.Timer
 	ended  chan struct{}
@@ -194,7 +195,7 @@ func (p *Process) kill(cause string) {
 	default:
 	}
 	if p.cause == "" {
-		p.cause = cause
+		p.cause, p.peak = cause, peakRSS(p.cmd.Process.Pid)
 	}
 	_ = p.cmd.Process.Kill()
 }
@@ -247,11 +248,9 @@ func (p *Process) wait() {
 	f := &Failure{Stage: p.stage, Elapsed: time.Since(p.begun)}
 	state := p.cmd.ProcessState
 	f.CPU = state.UserTime() + state.SystemTime()
-	if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
-		f.MaxRSS = maxRSS(usage)
-	}
 	p.mu.Lock()
 	cause := p.cause
+	f.MaxRSS = p.peak
 	p.mu.Unlock()
 	f.explain(state.Sys().(syscall.WaitStatus), p.stderr.String(), p.limits)
 	if cause != "" && f.How == Signal {
