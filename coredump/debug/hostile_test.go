@@ -139,11 +139,12 @@ func TestDamagedCores(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	c := open(t, core)
 	outcomes := map[string]int{}
 	for n := range *mutations {
 		r := rand.New(rand.NewPCG(7, uint64(n)))
 		undo := damage(t, f, r, n%3)
-		s, err := debug.Open(t.Context(), debug.Options{Exe: e, Core: f, Unidentified: n%2 == 0, Limits: sandbox.Limits{CPU: 5 * time.Second, Start: time.Minute}})
+		s, err := debug.Open(t.Context(), debug.Options{Exe: e, Core: c, Unidentified: n%2 == 0, Limits: sandbox.Limits{CPU: 5 * time.Second, Start: time.Minute}})
 		if err == nil {
 			err = lookAround(t, s)
 			s.Close()
@@ -155,7 +156,7 @@ func TestDamagedCores(t *testing.T) {
 		}
 	}
 	t.Logf("%d damaged cores: %v", *mutations, outcomes)
-	s, err := debug.Open(t.Context(), debug.Options{Exe: e, Core: f})
+	s, err := debug.Open(t.Context(), debug.Options{Exe: e, Core: c})
 	if err != nil {
 		t.Fatalf("the undamaged one: %v", err)
 	}

@@ -2,7 +2,6 @@ package debug
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +46,7 @@ func Serve(ctx context.Context, conn io.ReadWriteCloser, o Options, audit func(A
 	}
 	defer ours.Close()
 	so := o.sandboxed(stageHeadless, theirs)
-	idle := cmp.Or(so.Limits.Idle, sessionIdle)
+	idle := so.Limits.Idle
 	so.Limits.Idle = 0 // the child's pipe is always idle
 	child, err := sandbox.Start(ctx, so)
 	theirs.Close()

@@ -1,6 +1,7 @@
 package debug
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"time"
@@ -17,6 +18,8 @@ const (
 	maxPanics       = 16   // of a chain
 	sessionMemory   = 1 << 30
 	sessionIdle     = 15 * time.Minute
+	sessionCPU      = 30 * time.Minute
+	sessionLife     = 12 * time.Hour
 	stageSession    = "debug"
 	stageHeadless   = "dlv"
 	executable, elf = 0, 1 // the files a child gets, in this order
@@ -25,14 +28,15 @@ const (
 // Options say what is opened, and how.
 type Options struct {
 	// Exe is the executable with debug information, Core the ELF core; both are
-	// ordinary files, and stay the caller's. The child opens them again for
+	// ordinary files, opened for reading, and stay the caller's. The child opens them again for
 	// reading, so this process's user must be allowed to.
 	Exe, Core *os.File
 	// Unidentified opens them even if the core does not tell what it is of.
 	// Cores of another build are always refused.
 	Unidentified bool
 	// Limits of the child; zero: 1 GiB, ended after 15 minutes without a
-	// request, and what package sandbox has.
+	// request, 30 minutes of processor time or 12 hours, else what package
+	// sandbox has.
 	Limits sandbox.Limits
 	// Unconfined lets the child run where the base of the sandbox does not hold.
 	Unconfined bool
@@ -41,12 +45,10 @@ type Options struct {
 // sandboxed are the options of the child.
 func (o *Options) sandboxed(stage string, files ...*os.File) sandbox.Options {
 	l := o.Limits
-	if l.MemoryBytes == 0 {
-		l.MemoryBytes = sessionMemory
-	}
-	if l.Idle == 0 {
-		l.Idle = sessionIdle
-	}
+	l.MemoryBytes = cmp.Or(l.MemoryBytes, sessionMemory)
+	l.Idle = cmp.Or(l.Idle, sessionIdle)
+	l.CPU = cmp.Or(l.CPU, sessionCPU)
+	l.Life = cmp.Or(l.Life, sessionLife)
 	return sandbox.Options{
 		Stage:      stage,
 		Args:       openArgs{Unidentified: o.Unidentified},

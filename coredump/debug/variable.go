@@ -20,7 +20,7 @@ type Load struct {
 }
 
 // maxVariables bounds the variables of one answer, children included.
-const maxVariables = 10_000
+const maxVariables = 5_000
 
 func (l Load) config() proc.LoadConfig {
 	within := func(n, or, most int) int {

@@ -167,6 +167,12 @@ func attributes(spaces bool) *syscall.SysProcAttr {
 	return a
 }
 
+// opensToRead says whether a file cannot be written to through it.
+func opensToRead(f *os.File) bool {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY
+}
+
 // peakRSS is the most memory a process that lives had, in bytes; 0 if that
 // is not to be known. What wait4 tells is no less than what the parent had when
 // it started the process.

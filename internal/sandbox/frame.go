@@ -43,6 +43,22 @@ func readFrame(r io.Reader, most int) (json.RawMessage, error) {
 	return body, err
 }
 
+// values counts the values of a text of JSON, or a few more.
+func values(text []byte) int {
+	n := 1
+	for i, quoted := 0, false; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == ',' || c == '[' || c == '{'):
+			n++
+		}
+	}
+	return n
+}
+
 // hello is the first frame to a child.
 type hello struct {
 	Args       json.RawMessage `json:"args,omitempty"`
@@ -55,6 +71,9 @@ type hello struct {
 type ready struct {
 	Layers []Layer `json:"layers"`
 }
+
+// answerFields is how many values an answer has besides its value.
+const answerFields = 8
 
 // answer is every other frame of a child: the first says that its stage has
 // begun, the others answer a request each.

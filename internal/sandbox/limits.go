@@ -14,6 +14,9 @@ type Limits struct {
 	Idle        time.Duration // between requests, then it is killed; 0 is for ever
 	Life        time.Duration // from its start; 1 hour
 	AnswerBytes int           // of one answer; 16 MiB
+	// AnswerValues bounds the JSON values of one answer, 250,000: a few bytes can
+	// stand for an object that takes hundreds where it is decoded.
+	AnswerValues int
 }
 
 const (
@@ -31,5 +34,7 @@ func (l Limits) withDefaults() Limits {
 		Idle:        l.Idle,
 		Life:        cmp.Or(l.Life, time.Hour),
 		AnswerBytes: cmp.Or(l.AnswerBytes, 16<<20),
+
+		AnswerValues: cmp.Or(l.AnswerValues, 250_000),
 	}
 }

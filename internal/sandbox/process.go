@@ -17,7 +17,7 @@ import (
 type Options struct {
 	Stage  string
 	Args   any        // for the stage, as JSON
-	Files  []*os.File // it inherits; they stay the caller's
+	Files  []*os.File // it inherits; they stay the caller's, and are files to be read or sockets
 	Limits Limits
 	// Unconfined lets the stage run where the base of the sandbox does not hold.
 	Unconfined bool
@@ -55,6 +55,9 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := readOnly(o.Files); err != nil {
+		return nil, err
+	}
 	p := &Process{stage: o.Stage, limits: o.Limits.withDefaults(), begun: time.Now(), ended: make(chan struct{})}
 	if err := p.start(o.Files); err != nil {
 		return nil, inquest.Errorf(inquest.ErrUnavailable, "start a sandboxed %s: %w", o.Stage, err)
@@ -71,6 +74,20 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	}
 	p.rest()
 	return p, nil
+}
+
+// readOnly refuses files that a child could write to by what it inherits.
+func readOnly(files []*os.File) error {
+	for _, f := range files {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if info.Mode().IsRegular() && !opensToRead(f) {
+			return inquest.Errorf(inquest.ErrInvalid, "%s can be written to; a child gets files that were opened for reading", f.Name())
+		}
+	}
+	return nil
 }
 
 // begin hands the first frames over.
@@ -136,6 +153,9 @@ func (p *Process) answer(into any) error {
 		return p.broken(err)
 	}
 	var a answer
+	if values(body) > p.limits.AnswerValues+answerFields {
+		return p.broken(errOversize)
+	}
 	if err := json.Unmarshal(body, &a); err != nil {
 		return p.broken(errOversize)
 	}

@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,6 +98,8 @@ func try(c *sandbox.Child, what, arg string) (any, error) {
 		for {
 			runtime.Gosched()
 		}
+	case "many":
+		return make([]struct{}, 100_000), nil
 	case "large":
 		return strings.Repeat("x", 1<<20), nil
 	case "panic":
@@ -114,6 +117,10 @@ func try(c *sandbox.Child, what, arg string) (any, error) {
 	case "exit":
 		fmt.Fprintln(os.Stderr, "last words")
 		os.Exit(7)
+	case "objects":
+		body := []byte(`{"value":[` + strings.Repeat("{},", 1<<20) + `{}]}`)
+		_, _ = os.NewFile(4, "").Write(append(binary.LittleEndian.AppendUint32(nil, uint32(len(body))), body...))
+		time.Sleep(time.Hour)
 	case "garbage":
 		_, _ = os.NewFile(4, "").WriteString("\xff\xff\xff\xff")
 		time.Sleep(time.Hour)
@@ -310,6 +317,7 @@ func TestFailuresAreRecorded(t *testing.T) {
 		{do: "fatal", how: sandbox.Panic, kind: inquest.ErrInvalid, detail: "concurrent map writes"},
 		{do: "exit", how: sandbox.Ended, kind: inquest.ErrUnavailable, detail: "last words"},
 		{do: "garbage", how: sandbox.Output, kind: inquest.ErrTooLarge},
+		{do: "objects", how: sandbox.Output, kind: inquest.ErrTooLarge},
 		{do: "close", how: sandbox.Output, kind: inquest.ErrTooLarge},
 	} {
 		t.Run(test.do+" "+test.how, func(t *testing.T) {
@@ -350,7 +358,10 @@ func TestChildIsKilledFromOutside(t *testing.T) {
 
 func TestAnswersAreBounded(t *testing.T) {
 	confined(t)
-	p := start(t, sandbox.Options{Limits: sandbox.Limits{AnswerBytes: 64 << 10}})
+	p := start(t, sandbox.Options{Limits: sandbox.Limits{AnswerBytes: 64 << 10, AnswerValues: 1000}})
+	if err := p.Call(t.Context(), "many", nil); !errors.Is(err, inquest.ErrTooLarge) {
+		t.Errorf("an answer of 100,000 values: %v", err)
+	}
 	if err := p.Call(t.Context(), "large", nil); !errors.Is(err, inquest.ErrTooLarge) {
 		t.Errorf("an answer of 1 MiB: %v", err)
 	}
@@ -399,6 +410,17 @@ func TestStageThatDoesNotBegin(t *testing.T) {
 	var f *sandbox.Failure
 	if _, err := sandbox.Start(t.Context(), sandbox.Options{Stage: "nothing"}); !errors.As(err, &f) || f.How != sandbox.Ended {
 		t.Errorf("a stage that is not there: %v", err)
+	}
+}
+
+func TestFilesToWriteToAreRefused(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := sandbox.Start(t.Context(), sandbox.Options{Stage: tries.Name, Files: []*os.File{f}}); !errors.Is(err, inquest.ErrInvalid) {
+		t.Errorf("got %v", err)
 	}
 }
 

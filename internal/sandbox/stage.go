@@ -100,7 +100,7 @@ func (s *Stage) run() error {
 		var err error
 		handle, err = s.Start(c)
 		return nil, err
-	}, c.limits.AnswerBytes)
+	}, c.limits)
 	if err := writeFrame(answers, begun, c.limits.AnswerBytes); err != nil || handle == nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (s *Stage) run() error {
 		if err != nil {
 			return err
 		}
-		a := respond(func() (any, error) { return handle(request) }, c.limits.AnswerBytes)
+		a := respond(func() (any, error) { return handle(request) }, c.limits)
 		if err := writeFrame(answers, a, c.limits.AnswerBytes); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (s *Stage) run() error {
 }
 
 // respond makes an answer of what f returns, or panics with.
-func respond(f func() (any, error), most int) (a answer) {
+func respond(f func() (any, error), l Limits) (a answer) {
 	defer func() {
 		if p := recover(); p != nil {
 			a = answer{Panic: Clean(fmt.Sprintf("%v\n%s", p, debug.Stack()), stderrBytes)}
@@ -129,8 +129,11 @@ func respond(f func() (any, error), most int) (a answer) {
 	v, err := f()
 	if err == nil && v != nil {
 		a.Value, err = json.Marshal(v)
-		if err == nil && len(a.Value) > most-1024 {
-			a.Value, err = nil, inquest.Errorf(inquest.ErrTooLarge, "an answer of %d bytes, at most %d are taken: ask for less", len(a.Value), most-1024)
+		if most := l.AnswerBytes - 1024; err == nil && len(a.Value) > most {
+			a.Value, err = nil, inquest.Errorf(inquest.ErrTooLarge, "an answer of %d bytes, at most %d are taken: ask for less", len(a.Value), most)
+		}
+		if n := values(a.Value); err == nil && n > l.AnswerValues {
+			a.Value, err = nil, inquest.Errorf(inquest.ErrTooLarge, "an answer of %d values, at most %d are taken: ask for less", n, l.AnswerValues)
 		}
 	}
 	if err != nil {
