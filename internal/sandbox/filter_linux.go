@@ -14,7 +14,7 @@ import (
 func allowed() []string {
 	names := []string{
 		"brk", "clock_gettime", "clock_nanosleep", "close", "dup", "dup3", "epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2",
-		"exit", "exit_group", "fcntl", "fstat", "futex", "getpid", "getppid", "getrandom", "getrusage", "gettid", "gettimeofday",
+		"exit", "exit_group", "fstat", "futex", "getpid", "getppid", "getrandom", "getrusage", "gettid", "gettimeofday",
 		"lseek", "madvise", "membarrier", "mincore", "mremap", "munmap", "nanosleep", "pipe2", "ppoll", "pread64", "preadv", "read", "readv",
 		"restart_syscall", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "sched_yield", "set_robust_list",
 		"setitimer", "sigaltstack", "statx", "timer_create", "timer_delete", "timer_settime", "uname", "write", "writev",
@@ -48,6 +48,8 @@ func allowedIf() []seccomp.NameWithConditions {
 		is("mmap", none(2, unix.PROT_EXEC)),
 		is("mprotect", none(2, unix.PROT_EXEC)),
 		is("clone", some(0, isThread), none(0, newSpaces)),
+		is("fcntl", seccomp.Condition{Argument: 1, Operation: seccomp.LessOrEqual, Value: unix.F_SETFL}), // others send signals to anybody
+		is("fcntl", seccomp.Condition{Argument: 1, Operation: seccomp.Equal, Value: unix.F_DUPFD_CLOEXEC}),
 		is("tgkill", seccomp.Condition{Argument: 0, Operation: seccomp.Equal, Value: uint64(os.Getpid())}),
 	}
 	if runtime.GOARCH == "amd64" {

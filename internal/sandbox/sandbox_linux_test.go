@@ -79,6 +79,9 @@ func try(c *sandbox.Child, what, arg string) (any, error) {
 		return string(out), err
 	case "kill":
 		return nil, syscall.Kill(os.Getppid(), syscall.SIGTERM)
+	case "owner":
+		_, err := unix.FcntlInt(3, unix.F_SETOWN, os.Getppid())
+		return nil, err
 	case "ptrace":
 		return nil, syscall.PtraceAttach(os.Getppid())
 	case "executable":
@@ -280,7 +283,7 @@ func TestChildCanDoHardlyAnything(t *testing.T) {
 	for _, what := range []string{
 		"read /etc/passwd", "read /proc/self/maps", "read /proc/self/mem", "read " + secret, "list /", "list /proc/self/fd", "append",
 		"create " + filepath.Join(dir, "new"), "create /tmp/sandbox-test-created", "create /dev/shm/sandbox-test-created",
-		"dial " + listener.Addr().String(), "unix " + socket.Addr().String(), "exec /bin/true", "kill", "ptrace", "executable", "limit",
+		"dial " + listener.Addr().String(), "unix " + socket.Addr().String(), "exec /bin/true", "kill", "owner", "ptrace", "executable", "limit",
 	} {
 		if what == "read "+secret {
 			continue // it is the one that was handed on, whatever its name
