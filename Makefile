@@ -4,7 +4,7 @@ GO ?= go
 FUZZTIME ?= 10s
 BENCHFLAGS ?= -profiles 20000
 
-.PHONY: build test lint bench pgo fuzz
+.PHONY: build test lint bench bench-capture pgo fuzz
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
@@ -20,6 +20,10 @@ lint:
 bench:
 	$(GO) test -run '^$$' -bench . ./...
 	$(GO) run ./internal/bench $(BENCHFLAGS)
+
+# What it costs to take cores. As root: it takes the host's core_pattern for a few minutes.
+bench-capture:
+	$(GO) run ./internal/bench -workload capture $(BENCHFLAGS)
 
 # What the compiler optimizes the collector by: its CPU profile under the standard workload.
 pgo:

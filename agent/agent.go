@@ -21,17 +21,20 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/agent/corespool"
 	"github.com/goinquest/inquest/agent/spool"
 	"github.com/goinquest/inquest/profile"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +51,10 @@ type Options struct {
 	SpoolQuotaBytes int64         // default 1 GiB
 	SpoolMaxAge     time.Duration // older profiles are dropped; default 24 h
 	UploadRateBytes int64         // of binaries, a second; default 10 MiB
+	CoresDir        string        // where the kernel finds the agent; default corepattern.DefaultDir
+	CoreQuotaBytes  int64         // cores, crashes and their texts may take in SpoolDir; default 4 GiB
+	CoreMinFree     int64         // bytes of the disk that cores leave free; default 1 GiB, negative: none
+	CoreRateBytes   int64         // of cores uploaded, a second; default 10 MiB
 	AgentID         string        // default: made at random, kept in SpoolDir
 	Host            string        // name of this machine; default: as the kernel says
 	Version         string        // of the agent, for reports and User-Agent
@@ -65,6 +72,9 @@ type Options struct {
 	// body and not block. For tests and the demo.
 	Observe func(h spool.Header, body []byte)
 }
+
+// dirCrashes is where in the spool's directory the core spool is.
+const dirCrashes = "crashes"
 
 // drainTime is how long Stop lets what is spooled be shipped.
 const drainTime = 5 * time.Second
@@ -85,6 +95,11 @@ type Agent struct {
 	uploader   *uploader
 	channel    *channel
 	binaries   *binaries
+	cores      *corespool.Pool
+	held       *heldExes
+	capture    *capturing
+	texts      *crashTexts
+	crashes    *crashShipper
 	metrics    *metrics
 	unregister func()
 
@@ -102,6 +117,7 @@ type Agent struct {
 	config    Config
 	discovery *discovery
 	targets   map[string]*target
+	ended     endedTargets
 	running   bool
 	stopping  bool
 	looking   bool // nothing is scraped, see Look
@@ -138,6 +154,12 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.cores, err = corespool.Open(corespool.Options{
+		Dir: filepath.Join(o.SpoolDir, dirCrashes), QuotaBytes: o.CoreQuotaBytes, MinFreeBytes: o.CoreMinFree, Logger: a.log, Now: a.now,
+	})
+	if err != nil {
+		return nil, errors.Join(err, a.spool.Close())
+	}
 	a.collector = &collector{
 		base: base, client: o.HTTPClient, token: o.Token, tokenFile: o.TokenFile, userAgent: a.userAgent, now: a.now,
 	}
@@ -153,9 +175,10 @@ func New(o Options) (*Agent, error) {
 	}
 	a.uploader = &uploader{spool: a.spool, collector: a.collector, agent: a}
 	a.binaries = newBinaries(a)
-	a.channel = &channel{agent: a, told: map[string]time.Time{}, trouble: map[string]string{}}
+	a.crashes, a.held, a.capture, a.texts = newCrashShipper(a), newHeldExes(a), newCapturing(a), &crashTexts{agent: a}
+	a.channel = &channel{agent: a, told: map[string]time.Time{}, missing: map[string]bool{}, trouble: map[string]string{}}
 	if a.unregister, err = a.register(o.Registerer); err != nil {
-		return nil, cmp.Or(err, a.spool.Close())
+		return nil, errors.Join(err, a.cores.Close(), a.spool.Close())
 	}
 	return a, nil
 }
@@ -170,7 +193,7 @@ func newAgent(o Options) (*Agent, error) {
 		opts: o, log: o.Logger, now: o.Now, host: o.Host, userAgent: userAgentName + o.Version, config: conf,
 		metrics: newMetrics(), self: newSelfIdentity(), selfClient: newTargetClient(selfTransport{}, nil),
 		light: make(chan struct{}, lightAtOnce), doubtful: make(chan struct{}, doubtfulAtOnce), cpu: keyedLocks{locks: map[string]*keyedLock{}},
-		dirty: make(chan struct{}, 1), cums: map[string]*cumulative{}, targets: map[string]*target{},
+		dirty: make(chan struct{}, 1), cums: map[string]*cumulative{}, targets: map[string]*target{}, ended: endedTargets{specs: map[string]*spec{}},
 	}
 	a.defaults()
 	return a, nil
@@ -219,10 +242,13 @@ func (a *Agent) Start(ctx context.Context) error {
 	for i := range uploadersAtOnce {
 		a.shippers.Go(func() { a.uploader.run(a.shipCtx, i) })
 	}
+	a.shippers.Go(func() { a.crashes.run(a.shipCtx) })
 	a.shippers.Go(func() { a.channel.reports(a.shipCtx) })
 	a.shippers.Go(func() { a.channel.listen(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.housekeeping(a.scrapeCtx) })
 	a.scrapers.Go(func() { a.binaries.run(a.scrapeCtx) })
+	a.scrapers.Go(func() { a.held.run(a.scrapeCtx) })
+	a.scrapers.Go(func() { a.capture.watch(a.scrapeCtx) })
 	return nil
 }
 
@@ -242,6 +268,8 @@ func (a *Agent) discover(conf Config) error {
 	a.mu.Lock()
 	a.config, a.discovery = conf, d
 	a.mu.Unlock()
+	a.capture.apply(&conf.Capture)
+	a.texts.apply(&conf.CrashTexts)
 	return d.start(a.scrapeCtx, a)
 }
 
@@ -293,23 +321,30 @@ func (a *Agent) Stop(ctx context.Context) {
 			a.discovery.stop()
 		}
 		a.scrapers.Wait()
+		a.capture.stop()
+		a.texts.stop()
 		a.drain(ctx)
 		a.stopShip()
 		a.shippers.Wait()
 		a.collector.client.CloseIdleConnections()
 	}
 	a.unregister()
-	if err := a.spool.Close(); err != nil {
+	a.held.close()
+	if err := errors.Join(a.cores.Close(), a.spool.Close()); err != nil {
 		a.log.Error("close spool", inquest.LogErr, err)
 	}
 }
 
-// drain waits until the spool is empty, unless the collector does not take
-// anything.
+// drain waits until profiles and crashes are shipped, unless the collector does
+// not take anything. Cores wait for the next start.
 func (a *Agent) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
-	for a.shipCtx.Err() == nil && a.spool.Stats().Profiles > 0 && !a.uploader.failing() {
+	crashes := func() bool {
+		s := a.cores.Stats()
+		return s.Events+s.Texts > 0 && !a.crashes.failing()
+	}
+	for a.shipCtx.Err() == nil && (a.spool.Stats().Profiles > 0 && !a.uploader.failing() || crashes()) {
 		if !sleep(ctx, 20*time.Millisecond) {
 			return
 		}
@@ -348,7 +383,7 @@ func (a *Agent) Report() inquest.AgentReport {
 	r := inquest.AgentReport{
 		ID: a.ID(), Host: a.host, Version: a.opts.Version, Protocol: inquest.ProtocolVersion,
 		Started: a.started.UTC(), Clock: a.now().UTC(), Targets: a.Targets(), Spool: a.spool.Stats(), Refuses: a.refuses(),
-		Upload: a.binaries.state(),
+		Upload: a.binaries.state(), Capture: a.capture.state(),
 	}
 	seen := map[string]bool{}
 	for _, t := range a.list() {
@@ -357,7 +392,7 @@ func (a *Agent) Report() inquest.AgentReport {
 			r.Builds = append(r.Builds, *b)
 		}
 	}
-	slices.SortFunc(r.Builds, func(x, y inquest.Build) int { return strings.Compare(x.ID, y.ID) })
+	r.Builds = mergeBuilds(r.Builds, a.held.builds())
 	return r
 }
 

@@ -119,6 +119,8 @@ func (b *binaries) done(id string, err error, stopping bool) {
 	if err != nil {
 		b.agent.log.Warn("executable not uploaded", inquest.LogBuildID, id, inquest.LogErr, err)
 	}
+	b.agent.held.uploaded(id, err)
+	b.agent.channel.uploaded(id, err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err != nil {
@@ -171,7 +173,7 @@ func (b *binaries) progress(id string, sent, size int64) {
 }
 
 // open opens the executable of a process that runs a build now, and sees that
-// it is what the id says.
+// it is what the id says, or that of a process that died.
 func (b *binaries) open(id string) (*os.File, error) {
 	var first error
 	for _, process := range b.agent.processesOf(id) {
@@ -187,6 +189,9 @@ func (b *binaries) open(id string) (*os.File, error) {
 			_ = f.Close() // only read
 		}
 		first = cmp.Or(first, err)
+	}
+	if f, err := b.agent.held.open(id); err == nil {
+		return f, nil
 	}
 	if first == nil {
 		first = errors.New("no process that is known here runs it now")

@@ -31,6 +31,7 @@ type channel struct {
 	agent    *Agent
 	mu       sync.Mutex
 	told     map[string]time.Time // builds the collector knows, by id
+	missing  map[string]bool      // of them, those whose executables it asked for
 	trouble  map[string]string    // newest error by call, logged once
 	commands sync.WaitGroup
 }
@@ -86,10 +87,16 @@ func (c *channel) report(ctx context.Context) error {
 		return inquest.Errorf(inquest.ErrInvalid, "collector speaks protocol %d, this agent %d: update the older one", answer.Protocol, inquest.ProtocolVersion)
 	}
 	c.agent.binaries.want(answer.MissingBuilds)
+	if err := c.agent.capture.setPolicy(answer.Capture); err != nil {
+		c.agent.log.Warn("keep the capture policy", inquest.LogErr, err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range r.Builds {
 		c.told[r.Builds[i].ID] = now
+	}
+	for _, id := range answer.MissingBuilds {
+		c.missing[id] = true
 	}
 	return nil
 }
@@ -100,8 +107,26 @@ func (c *channel) untold(all []inquest.Build, now time.Time) []inquest.Build {
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(all, func(b inquest.Build) bool {
 		at, ok := c.told[b.ID]
-		return ok && now.Sub(at) < buildsEvery
+		return ok && now.Sub(at) < buildsEvery && !c.agent.held.has(b.ID) // whose targets are gone
 	})
+}
+
+// lacks reports whether the collector may lack the executable of a build: it
+// asked for it, or was never told of the build.
+func (c *channel) lacks(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.told[id]
+	return !ok || c.missing[id]
+}
+
+// uploaded notes that the collector has an executable.
+func (c *channel) uploaded(id string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		delete(c.missing, id)
+	}
 }
 
 func (c *channel) path(rest string) string {
@@ -179,8 +204,14 @@ func (c *channel) obey(ctx context.Context, cmd inquest.Command) inquest.Command
 	switch {
 	case slices.Contains(a.refuses(), cmd.Verb):
 		return inquest.CommandResult{Error: fmt.Sprintf("this agent's configuration refuses %q", cmd.Verb)}
+	case cmd.Verb == inquest.VerbSnapshot:
+		crash, err := a.capture.snapshot(ctx, cmd)
+		if err != nil {
+			return inquest.CommandResult{Error: err.Error()}
+		}
+		return inquest.CommandResult{Service: crash.Service, Crash: crash.ID, Stopped: crash.Held}
 	case cmd.Verb != inquest.VerbProfile:
-		return inquest.CommandResult{Error: fmt.Sprintf("this agent does not know the command %q; it knows %s", cmd.Verb, inquest.VerbProfile)}
+		return inquest.CommandResult{Error: fmt.Sprintf("this agent does not know the command %q; it knows %s and %s", cmd.Verb, inquest.VerbProfile, inquest.VerbSnapshot)}
 	}
 	out, id, err := a.takeNow(ctx, cmd)
 	r := inquest.CommandResult{Error: errText(err), Service: out.head.Service, Kind: out.kind, Start: out.head.Start, Profile: id}

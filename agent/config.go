@@ -21,14 +21,28 @@ type Config struct {
 	Self SelfConfig `yaml:"self,omitempty"`
 	// Labels are added to every target that does not have them itself.
 	Labels map[string]string `yaml:"labels,omitempty"`
+	// Capture says how the agent gets at the cores of dying processes, and what
+	// it keeps of them.
+	Capture CaptureConfig `yaml:"capture,omitempty"`
+	// CrashTexts says from where it reads what processes write while they die.
+	CrashTexts CrashTextConfig `yaml:"crash_texts,omitempty"`
 	// Refuse lists what the agent does not do for the collector: profile, take
-	// profiles on command; upload, send executables that the collector lacks.
+	// profiles on command; snapshot, copy the memory of processes on command;
+	// upload, send executables that the collector lacks.
 	Refuse []string `yaml:"refuse,omitempty"`
 }
 
+// defaultCrashSocket is where package client looks for an agent.
+const defaultCrashSocket = "/run/inquest/crash.sock"
+
 // DefaultConfig is the configuration of an agent without a file: it finds the
-// Go processes of its host.
-func DefaultConfig() Config { return Config{Host: HostConfig{Enabled: true}} }
+// Go processes of its host, and takes the cores and crash texts of those that
+// die if the host lets it.
+func DefaultConfig() Config {
+	return Config{
+		Host: HostConfig{Enabled: true}, Capture: CaptureConfig{Mode: captureAuto}, CrashTexts: CrashTextConfig{Socket: defaultCrashSocket},
+	}
+}
 
 // Schedule says what is taken of a target, and how often.
 type Schedule struct {

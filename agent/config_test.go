@@ -46,6 +46,17 @@ func TestConfigErrorsNameTheirPath(t *testing.T) {
 		{"host: {interval: 1ms}", "host.interval: 1ms"},
 		{"host: {labels: {service: x}}", "host.labels.service: the name is reserved"},
 		{"labels: {instance: x}", "labels.instance: the name is reserved"},
+		{"capture: {mode: often}", "capture.mode: \"often\": want one of"},
+		{"capture: {tier: some}", "capture.tier: \"some\": want none, text, mini or full"},
+		{"capture: {services: [{tier: mini}]}", "capture.services[0].name: is missing"},
+		{"capture: {services: [{name: a, tier: x}]}", "capture.services[0].tier: \"x\""},
+		{"capture: {directories: [cores]}", "capture.directories[0]: \"cores\": want an absolute path"},
+		{"capture: {allow_env: ['[']}", "capture.allow_env[0]: \"[\""},
+		{"capture: {per_place: {burst: -1}}", "capture.per_place: want a positive burst"},
+		{"capture: {max_hold: -1s}", "capture.max_hold: -1s"},
+		{"crash_texts: {socket: here}", "crash_texts.socket: \"here\": want an absolute path"},
+		{"crash_texts: {files: [a.log]}", "crash_texts.files[0]: \"a.log\": want an absolute path"},
+		{"crash_texts: {units: [a.service]}", "crash_texts.units[0]: \"a.service\": want the name of a unit"},
 		{"refuse: [dance]", "refuse[0]: unknown command \"dance\""},
 	}
 	for _, tt := range tests {

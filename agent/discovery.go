@@ -253,12 +253,16 @@ func (a *Agent) apply(ctx context.Context, specs []*spec, complete bool) {
 		if complete && wanted[id] == nil {
 			t.stop()
 			delete(a.targets, id)
+			a.ended.add(t.current(), a.now())
 			a.log.Info("target gone", inquest.LogTarget, id, inquest.LogService, t.current().service)
 		}
 	}
 	for id, s := range wanted {
 		t := a.targets[id]
 		if t != nil {
+			if old := t.current(); old.process != s.process {
+				a.ended.add(old, a.now())
+			}
 			t.update(s)
 			continue
 		}

@@ -82,6 +82,7 @@ type fakeCollector struct {
 	afterSave func(w http.ResponseWriter) bool                  // may answer after it was stored
 	reports   []inquest.AgentReport
 	missing   []string // builds asked for in answers to reports
+	policy    inquest.CapturePolicy
 	commands  chan inquest.Command
 	results   chan inquest.CommandResult
 	server    *httptest.Server
@@ -108,6 +109,7 @@ func (c *fakeCollector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	r.Body = io.NopCloser(bytes.NewReader(body)) // for whoever answers instead
 	c.mu.Lock()
 	intercept := c.intercept
 	c.mu.Unlock()
@@ -187,7 +189,7 @@ func (c *fakeCollector) report(w http.ResponseWriter, body []byte) {
 	}
 	c.mu.Lock()
 	c.reports = append(c.reports, r)
-	answer := inquest.ReportAnswer{Protocol: inquest.ProtocolVersion, MissingBuilds: c.missing}
+	answer := inquest.ReportAnswer{Protocol: inquest.ProtocolVersion, MissingBuilds: c.missing, Capture: c.policy}
 	c.mu.Unlock()
 	_ = json.NewEncoder(w).Encode(answer)
 }

@@ -20,6 +20,9 @@ type metrics struct {
 	uploadBytes   prometheus.Counter
 	uploadSeconds prometheus.Histogram
 	uploadRetries prometheus.Counter
+
+	crashesRefused prometheus.Counter
+	coreBytes      prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -43,8 +46,10 @@ func newMetrics() *metrics {
 		scanSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "inquest_agent_host_scan_duration_seconds", Help: "Time to look at the processes of the host.", Buckets: seconds,
 		}),
-		probes:      counter("probes_total", "Listening ports that were asked for /debug/pprof/."),
-		uploadBytes: counter("upload_bytes_total", "Bytes of profiles the collector acknowledged, as sent."),
+		probes:         counter("probes_total", "Listening ports that were asked for /debug/pprof/."),
+		crashesRefused: counter("crashes_refused_total", "Crashes the collector refused for good."),
+		coreBytes:      counter("core_upload_bytes_total", "Bytes of cores the collector took."),
+		uploadBytes:    counter("upload_bytes_total", "Bytes of profiles the collector acknowledged, as sent."),
 		uploadSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "inquest_agent_upload_duration_seconds", Help: "Time from sending a profile to the collector's answer.", Buckets: seconds,
 		}),
@@ -66,7 +71,7 @@ func (m *metrics) observe(out outcome) {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.scrapes, m.failures, m.scrapeBytes, m.scrapeSeconds, m.cpuBusy, m.workSeconds,
-		m.scanSeconds, m.probes, m.uploadBytes, m.uploadSeconds, m.uploadRetries,
+		m.scanSeconds, m.probes, m.uploadBytes, m.uploadSeconds, m.uploadRetries, m.crashesRefused, m.coreBytes,
 	}
 }
 
@@ -105,8 +110,41 @@ var (
 	descDamaged = prometheus.NewDesc("inquest_agent_spool_damaged_total", "Spool files that could not be read and were moved aside.", nil, nil)
 )
 
+var (
+	descCoreSpooled = prometheus.NewDesc("inquest_agent_core_spool_entries", "Crashes, texts, cores and executables of ended processes waiting to be shipped.", []string{"what"}, nil)
+	descCoreBytes   = prometheus.NewDesc("inquest_agent_core_spool_bytes", "Bytes the core spool takes on disk.", nil, nil)
+	descCoreQuota   = prometheus.NewDesc("inquest_agent_core_spool_quota_bytes", "Most bytes the core spool may take.", nil, nil)
+	descCoreShipped = prometheus.NewDesc("inquest_agent_cores_shipped_total", "Cores the collector has, or did not want.", []string{"wanted"}, nil)
+	descCoreDropped = prometheus.NewDesc("inquest_agent_core_spool_dropped_total", "What was lost unsent: for want of room, or refused by the collector.", []string{"what"}, nil)
+	descCoreTrimmed = prometheus.NewDesc("inquest_agent_core_spool_trimmed_total", "Cores cut down to minicores for want of room.", nil, nil)
+	descCoreDamaged = prometheus.NewDesc("inquest_agent_core_spool_damaged_total", "Files and records of the core spool that could not be read.", nil, nil)
+)
+
+// collectCores tells the state of the core spool.
+func (s stateCollector) collectCores(ch chan<- prometheus.Metric) {
+	st := s.a.cores.Stats()
+	tell := func(desc *prometheus.Desc, kind prometheus.ValueType, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, kind, float64(n), labels...)
+	}
+	tell(descCoreSpooled, prometheus.GaugeValue, int64(st.Events), "crash")
+	tell(descCoreSpooled, prometheus.GaugeValue, int64(st.Texts), "text")
+	tell(descCoreSpooled, prometheus.GaugeValue, int64(st.Cores), "core")
+	tell(descCoreSpooled, prometheus.GaugeValue, int64(st.Exes), "executable")
+	tell(descCoreBytes, prometheus.GaugeValue, st.Bytes)
+	tell(descCoreQuota, prometheus.GaugeValue, st.Quota)
+	tell(descCoreShipped, prometheus.CounterValue, st.Shipped-st.Unwanted, "true")
+	tell(descCoreShipped, prometheus.CounterValue, st.Unwanted, "false")
+	tell(descCoreDropped, prometheus.CounterValue, st.DroppedEvents, "crash")
+	tell(descCoreDropped, prometheus.CounterValue, st.DroppedTexts, "text")
+	tell(descCoreDropped, prometheus.CounterValue, st.DroppedCores, "core")
+	tell(descCoreDropped, prometheus.CounterValue, st.DroppedExes, "executable")
+	tell(descCoreTrimmed, prometheus.CounterValue, st.Trimmed)
+	tell(descCoreDamaged, prometheus.CounterValue, st.Damaged)
+}
+
 func (s stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTargets, descSpooled, descBytes, descQuota, descShipped, descDropped, descRefused, descDamaged} {
+	for _, d := range []*prometheus.Desc{descTargets, descSpooled, descBytes, descQuota, descShipped, descDropped, descRefused, descDamaged,
+		descCoreSpooled, descCoreBytes, descCoreQuota, descCoreShipped, descCoreDropped, descCoreTrimmed, descCoreDamaged} {
 		ch <- d
 	}
 }
@@ -135,4 +173,5 @@ func (s stateCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		ch <- prometheus.MustNewConstMetric(v.desc, v.kind, float64(v.n))
 	}
+	s.collectCores(ch)
 }

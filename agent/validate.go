@@ -35,6 +35,12 @@ func (c Config) checked() (Config, error) {
 	if err := c.Self.check(); err != nil {
 		return c, err
 	}
+	if err := c.Capture.check(); err != nil {
+		return c, err
+	}
+	if err := c.CrashTexts.check(); err != nil {
+		return c, err
+	}
 	if err := checkLabels("labels", c.Labels, false); err != nil {
 		return c, err
 	}
@@ -44,8 +50,8 @@ func (c Config) checked() (Config, error) {
 		}
 	}
 	for i, v := range c.Refuse {
-		if v != inquest.VerbProfile && v != inquest.RefuseUpload {
-			return c, invalid(fmt.Sprintf("refuse[%d]", i), "unknown command %q; known are %s and %s", v, inquest.VerbProfile, inquest.RefuseUpload)
+		if v != inquest.VerbProfile && v != inquest.VerbSnapshot && v != inquest.RefuseUpload {
+			return c, invalid(fmt.Sprintf("refuse[%d]", i), "unknown command %q; known are %s, %s and %s", v, inquest.VerbProfile, inquest.VerbSnapshot, inquest.RefuseUpload)
 		}
 	}
 	return c, nil

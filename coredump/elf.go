@@ -54,7 +54,8 @@ func parseProgram(b []byte) elfProgram {
 type elfHeader struct {
 	machine uint16
 	phoff   uint64
-	phnum   int // elfManyHeaders: see readPrograms
+	phnum   int  // elfManyHeaders: see readPrograms
+	counted bool // phnum is the number, even if it is that one
 	shoff   uint64
 }
 
@@ -96,9 +97,6 @@ func parseELFHeader(b []byte) (h elfHeader, err error) {
 	h.phoff, h.shoff, h.phnum = wire.Uint64(b[32:]), wire.Uint64(b[40:]), int(wire.Uint16(b[56:]))
 	if size := wire.Uint16(b[54:]); h.phnum == 0 || size != elfProgramSize {
 		return h, inquest.Errorf(inquest.ErrInvalid, "not a core: %d program headers of %d bytes", h.phnum, size)
-	}
-	if h.phoff < elfHeaderSize || h.phoff > 1<<20 {
-		return h, inquest.Errorf(inquest.ErrInvalid, "not a core: program headers at %d", h.phoff)
 	}
 	return h, nil
 }
@@ -147,8 +145,9 @@ func truncated(err error) error {
 	return err
 }
 
-// readPrograms reads the ELF header and the program headers of a core.
-func (c *counted) readPrograms() (h elfHeader, programs []elfProgram, err error) {
+// readHeaders reads the ELF header and the program headers of a core that
+// comes as a stream.
+func (c *counted) readHeaders() (h elfHeader, programs []elfProgram, err error) {
 	b := make([]byte, elfHeaderSize)
 	if err := c.full(b); err != nil {
 		return h, nil, err
@@ -156,17 +155,52 @@ func (c *counted) readPrograms() (h elfHeader, programs []elfProgram, err error)
 	if h, err = parseELFHeader(b); err != nil {
 		return h, nil, err
 	}
+	if h.phoff < elfHeaderSize || h.phoff > 1<<20 {
+		return h, nil, inquest.Errorf(inquest.ErrInvalid, "a core whose program headers are at %d, as Delve writes them: it can be read as a file only", h.phoff)
+	}
 	if err := c.skip(h.phoff); err != nil {
 		return h, nil, err
 	}
+	programs, err = c.readPrograms(h)
+	return h, programs, err
+}
+
+// fileHeaders does the same for a file, in which they may be anywhere.
+func fileHeaders(r io.ReaderAt, size int64) (h elfHeader, programs []elfProgram, err error) {
+	b := make([]byte, elfHeaderSize)
+	c := &counted{r: io.NewSectionReader(r, 0, size)}
+	if err := c.full(b); err != nil {
+		return h, nil, err
+	}
+	if h, err = parseELFHeader(b); err != nil {
+		return h, nil, err
+	}
+	if h.phoff < elfHeaderSize || h.phoff > uint64(size) {
+		return h, nil, inquest.Errorf(inquest.ErrInvalid, "its program headers are at %d, its end is at %d", h.phoff, size)
+	}
+	if h.phnum == elfManyHeaders && h.shoff >= elfHeaderSize && h.shoff <= uint64(size) {
+		if _, err := r.ReadAt(b[:elfSectionSize], int64(h.shoff)); err == nil {
+			h.phnum, h.counted = int(wire.Uint32(b[44:])), true // sh_info
+		}
+		if h.phnum == 0 || h.phnum > maxProgramHeaders {
+			return h, nil, inquest.Errorf(inquest.ErrInvalid, "a core of %d program headers", h.phnum)
+		}
+	}
+	c = &counted{r: io.NewSectionReader(r, int64(h.phoff), size-int64(h.phoff)), off: h.phoff}
+	programs, err = c.readPrograms(h)
+	return h, programs, err
+}
+
+// readPrograms reads the program headers that come next.
+func (c *counted) readPrograms(h elfHeader) (programs []elfProgram, err error) {
+	b := make([]byte, elfProgramSize)
 	n := h.phnum
-	b = b[:elfProgramSize]
 	for i := 0; i < n; i++ {
 		if err := c.full(b); err != nil {
-			return h, nil, err
+			return nil, err
 		}
 		p := parseProgram(b)
-		if i == 0 && n == elfManyHeaders {
+		if i == 0 && n == elfManyHeaders && !h.counted {
 			// The number is in a section header, which the kernel writes at the
 			// very end. But what follows the program headers are the notes, or
 			// that section header.
@@ -175,11 +209,11 @@ func (c *counted) readPrograms() (h elfHeader, programs []elfProgram, err error)
 				end = h.shoff
 			}
 			if p.kind != elfNote || end < h.phoff || (end-h.phoff)/elfProgramSize > maxProgramHeaders {
-				return h, nil, inquest.Errorf(inquest.ErrInvalid, "a core of too many program headers, or without notes before them")
+				return nil, inquest.Errorf(inquest.ErrInvalid, "a core of too many program headers, or without notes before them")
 			}
 			n = int((end - h.phoff) / elfProgramSize)
 		}
 		programs = append(programs, p)
 	}
-	return h, programs, nil
+	return programs, nil
 }

@@ -9,16 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxHoles is how many holes of one segment are told apart.
-const maxHoles = 1 << 16
-
 // fileData returns the addresses of a segment whose bytes are not in holes of
-// the file. Holes the file system does not know of count as data.
-func fileData(f *os.File, l elfProgram, size int64) ([]Extent, error) {
+// the file, as no more than most extents. Holes the file system does not know
+// of, and those that are too many, count as data.
+func fileData(f *os.File, l elfProgram, size int64, most int) ([]Extent, error) {
 	var out []Extent
 	at, end := int64(l.off), min(int64(l.off+l.filesz), size)
 	for at < end {
-		if len(out) == maxHoles {
+		if len(out) >= most-1 {
 			return append(out, Extent{l.addr + uint64(at) - l.off, uint64(end - at)}), nil
 		}
 		from, err := f.Seek(at, unix.SEEK_DATA)

@@ -259,7 +259,7 @@ func (p *parser) take(n int) []byte {
 }
 
 // packHead returns the head of an image file.
-func packHead(h *Header) ([]byte, error) {
+func packHead(h *Header, enc *zstd.Encoder) ([]byte, error) {
 	raw, err := h.appendRaw(nil)
 	if err != nil {
 		return nil, err
@@ -267,8 +267,6 @@ func packHead(h *Header) ([]byte, error) {
 	if len(raw) > maxHeaderBytes {
 		return nil, inquest.Errorf(inquest.ErrTooLarge, "image: a header of %d bytes, at most %d", len(raw), maxHeaderBytes)
 	}
-	// The options are constants and known to be right, so there is no error.
-	enc, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(BlockBytes), zstd.WithLowerEncoderMem(true))
 	head := enc.EncodeAll(raw, make([]byte, headFixed, headFixed+len(raw)/2+1024))
 	packed := head[headFixed:]
 	copy(head, magicHead)

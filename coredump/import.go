@@ -1,11 +1,14 @@
 package coredump
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/goinquest/inquest"
 )
@@ -21,12 +24,16 @@ type ImportOptions struct {
 	// the core says of itself is filled in. With TierMini only what Select
 	// returns is kept.
 	Core inquest.Core
-	// Select returns what makes the minicore; nil: it is not told apart. It is
-	// not called for streams, which cannot be read twice.
+	// Select returns what makes the minicore; nil: it is not told apart.
 	Select func(p *Process) ([]Extent, error)
 	// Blank overwrites what must not leave the host in bytes that are at an
-	// address; nil: nothing. It sees all bytes in the order of the image.
-	Blank func(p []byte, addr uint64) int
+	// address, BlankNotes in the notes; nil: nothing. Blank sees all bytes in
+	// the order of the image.
+	Blank      func(p []byte, addr uint64) int
+	BlankNotes func(notes []byte) int
+	// Describe completes what is said of the core once it is copied; nil: that
+	// is all.
+	Describe func(c *inquest.Core)
 }
 
 // ImportFile writes the image of a core file. Holes are passed over, and what
@@ -71,22 +78,21 @@ func ImportFile(ctx context.Context, f *os.File, w io.Writer, o ImportOptions) (
 			if k == 0 {
 				return nil, fmt.Errorf("import the core of %q: %w", n.Name, err)
 			}
-			if err := o.write(iw, b[:k], e.Addr); err != nil {
+			if o.Blank != nil {
+				o.Blank(b[:k], e.Addr)
+			}
+			if _, err := iw.Write(b[:k]); err != nil {
 				return nil, err
 			}
 			e.Addr += uint64(k)
 			e.Size -= uint64(k)
 		}
 	}
-	return iw.Close()
-}
-
-func (o *ImportOptions) write(w *Writer, b []byte, addr uint64) error {
-	if o.Blank != nil {
-		o.Blank(b, addr)
+	if o.Describe != nil {
+		o.Describe(&core)
+		iw.Describe(core)
 	}
-	_, err := w.Write(b)
-	return err
+	return iw.Close()
 }
 
 // describe fills in what a core says of itself.
@@ -105,9 +111,25 @@ func (n *Notes) describe(c inquest.Core, build *inquest.Build) inquest.Core {
 	return c
 }
 
+func sortSegments(s []Segment) {
+	slices.SortFunc(s, func(a, b Segment) int { return cmp.Compare(a.Addr, b.Addr) })
+}
+
+// paged widens extents to whole pages.
+func paged(extents []Extent) []Extent {
+	for i, e := range extents {
+		from := e.Addr &^ (corePage - 1)
+		extents[i] = Extent{from, (e.End()+corePage-1)&^(corePage-1) - from}
+	}
+	return merged(extents, 0)
+}
+
 // plan decides what of a core file goes into an image, in which order.
 func (n *Notes) plan(f *os.File, size int64, core inquest.Core, o ImportOptions) (*Header, error) {
-	h := &Header{Core: core, Notes: n.Raw, Machine: n.Machine}
+	h := &Header{Core: core, Notes: bytes.Clone(n.Raw), Machine: n.Machine}
+	if o.BlankNotes != nil {
+		o.BlankNotes(h.Notes)
+	}
 	missing := merged(n.Missing, 0)
 	var selected []Extent
 	if o.Select != nil {
@@ -126,13 +148,13 @@ func (n *Notes) plan(f *os.File, size int64, core inquest.Core, o ImportOptions)
 		}
 		l := loads[0]
 		loads = loads[1:]
-		data, err := fileData(f, l, size)
+		data, err := fileData(f, l, size, MaxExtents/2-len(mini)-len(rest))
 		if err != nil {
 			return nil, err
 		}
 		whole := []Extent{s.Extent}
 		here := without(whole, missing)
-		data = common(data, here)
+		data = common(paged(data), here)
 		for _, e := range common(whole, missing) {
 			h.Segments = append(h.Segments, Segment{e, s.Flags, FillMissing})
 		}

@@ -34,7 +34,6 @@ const (
 
 	auxvPageSize = 6 // AT_PAGESZ
 	auxvPHDR     = 3 // AT_PHDR
-	auxvPHNum    = 5 // AT_PHNUM
 
 	maxMappings = 1 << 20
 	maxPath     = 4096 // of a mapped file; longer ones are cut
@@ -84,8 +83,6 @@ type noted struct {
 	name    string
 	args    string
 	signal  int
-	code    int
-	fault   uint64
 	core    *inquest.Core
 }
 
@@ -110,8 +107,8 @@ func parseNotes(machine uint16, b []byte) *noted {
 			n.pid = int(int32(wire.Uint32(desc[processPID:])))
 			n.name = cString(desc[processName : processName+16])
 			n.args = strings.TrimRight(cString(desc[processArgs:processArgs+80]), " ")
-		case kind == noteSiginfo && len(desc) >= 24:
-			n.signal, n.code, n.fault = int(int32(wire.Uint32(desc))), int(int32(wire.Uint32(desc[8:]))), wire.Uint64(desc[16:])
+		case kind == noteSiginfo && len(desc) >= 4:
+			n.signal = int(int32(wire.Uint32(desc)))
 		case kind == noteAuxv:
 			n.aux(desc)
 		case kind == noteFile:

@@ -22,8 +22,6 @@ type Notes struct {
 	Name     string // of the program, at most 15 bytes
 	Args     string // at most 80 bytes
 	Signal   int    // that ended it
-	Code     int    // si_code
-	Fault    uint64 // si_addr, of signals that have one
 	// Core is there if the file was made of an image: it says what is missing.
 	Core *inquest.Core
 	// Missing are the addresses the program headers promise and the file has
@@ -41,40 +39,61 @@ type Notes struct {
 // inquest.ErrInvalid if this is no core of a machine we know.
 func ReadNotes(r io.Reader) (*Notes, error) {
 	c := &counted{r: r}
-	h, programs, err := c.readPrograms()
+	h, programs, err := c.readHeaders()
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(programs, func(p elfProgram) bool { return p.kind == elfNote && p.filesz > 0 })
-	if i < 0 {
-		return nil, inquest.Errorf(inquest.ErrInvalid, "a core without notes")
+	note, err := noteSegment(programs)
+	if err != nil {
+		return nil, err
 	}
-	note := programs[i]
-	if note.filesz > MaxNotesBytes {
-		return nil, inquest.Errorf(inquest.ErrTooLarge, "a core with %d bytes of notes, at most %d", note.filesz, MaxNotesBytes)
+	for _, p := range programs {
+		if note.off < c.off || p.kind == elfLoad && p.filesz > 0 && p.off < note.off {
+			return nil, inquest.Errorf(inquest.ErrInvalid, "a core whose notes are behind its memory, as gdb writes them: it can be read as a file only")
+		}
 	}
-	if note.off < c.off || note.off-c.off > maxProgramHeaders*elfProgramSize {
+	if note.off-c.off > maxProgramHeaders*elfProgramSize {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "a core whose notes are not behind its program headers")
 	}
 	if err := c.skip(note.off); err != nil {
 		return nil, err
 	}
-	raw, err := io.ReadAll(io.LimitReader(r, int64(note.filesz))) // grows with what is really there
-	c.off += uint64(len(raw))
+	raw, err := readNotes(r, note)
+	if err != nil {
+		return nil, err
+	}
+	return newNotes(h.machine, programs, raw, c.off+uint64(len(raw)))
+}
+
+// noteSegment finds the notes.
+func noteSegment(programs []elfProgram) (elfProgram, error) {
+	i := slices.IndexFunc(programs, func(p elfProgram) bool { return p.kind == elfNote && p.filesz > 0 })
+	if i < 0 {
+		return elfProgram{}, inquest.Errorf(inquest.ErrInvalid, "a core without notes")
+	}
+	if n := programs[i].filesz; n > MaxNotesBytes {
+		return elfProgram{}, inquest.Errorf(inquest.ErrTooLarge, "a core with %d bytes of notes, at most %d", n, MaxNotesBytes)
+	}
+	return programs[i], nil
+}
+
+// readNotes reads the notes; memory is taken for what is really there.
+func readNotes(r io.Reader, note elfProgram) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, int64(note.filesz)))
 	if err == nil && uint64(len(raw)) < note.filesz {
 		err = io.EOF
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the notes of a core: %w", truncated(err))
 	}
-	return newNotes(h.machine, programs, raw, c.off)
+	return raw, nil
 }
 
 // newNotes puts together what the headers and the notes say.
 func newNotes(machine uint16, programs []elfProgram, raw []byte, read uint64) (*Notes, error) {
 	said := parseNotes(machine, raw)
 	n := &Notes{Machine: machine, Raw: raw, PID: said.pid, UID: said.uid, Name: said.name, Args: said.args,
-		Signal: said.signal, Code: said.code, Fault: said.fault, Core: said.core, read: read, FileBytes: int64(read)}
+		Signal: said.signal, Core: said.core, read: read, FileBytes: int64(read)}
 	var loads []elfProgram
 	for _, p := range programs {
 		if p.kind != elfLoad || p.size == 0 && p.filesz == 0 {

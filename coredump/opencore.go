@@ -11,7 +11,7 @@ import (
 // OpenCoreFile opens an ordinary ELF core of size bytes. What a file that was
 // cut off has not got is in Missing, and missing in the Memory of the process.
 func OpenCoreFile(r io.ReaderAt, size int64) (*Notes, error) {
-	n, err := ReadNotes(io.NewSectionReader(r, 0, size))
+	n, err := fileNotes(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("open a core: %w", err)
 	}
@@ -28,6 +28,26 @@ func OpenCoreFile(r io.ReaderAt, size int64) (*Notes, error) {
 	}
 	n.Process.Memory = f
 	return n, nil
+}
+
+// fileNotes reads the headers and the notes, wherever these are.
+func fileNotes(r io.ReaderAt, size int64) (*Notes, error) {
+	h, programs, err := fileHeaders(r, size)
+	if err != nil {
+		return nil, err
+	}
+	note, err := noteSegment(programs)
+	if err != nil {
+		return nil, err
+	}
+	if note.off > uint64(size) {
+		return nil, inquest.Errorf(inquest.ErrInvalid, "its notes are at %d, behind its end at %d", note.off, size)
+	}
+	raw, err := readNotes(io.NewSectionReader(r, int64(note.off), size-int64(note.off)), note)
+	if err != nil {
+		return nil, err
+	}
+	return newNotes(h.machine, programs, raw, elfHeaderSize)
 }
 
 // fileMemory reads a core file by address.

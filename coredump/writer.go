@@ -55,14 +55,14 @@ func NewWriter(w io.Writer, h *Header) (*Writer, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
-	head, err := packHead(h)
-	if err != nil {
-		return nil, err
-	}
 	cpus := min(runtime.GOMAXPROCS(0), writerCPUs)
 	// The options are constants and known to be right, so there is no error.
 	enc, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(cpus),
 		zstd.WithWindowSize(BlockBytes), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+	head, err := packHead(h, enc)
+	if err != nil {
+		return nil, err
+	}
 	iw := &Writer{w: w, header: h, head: head, core: h.Core, enc: enc, cpus: cpus}
 	iw.mini, iw.total = h.bytes()
 	return iw, iw.write(head)

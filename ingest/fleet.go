@@ -36,6 +36,8 @@ type FleetOptions struct {
 	// Missing says which of the builds that run beside an agent it should upload;
 	// nil: none. Agents that refuse uploads are not asked for any.
 	Missing func(agent string, started time.Time, ids []string) []string
+	// Capture says what agents keep of processes that die; nil: they decide.
+	Capture func() inquest.CapturePolicy
 	Forget  time.Duration // silent agents are forgotten after it; default 24 h
 }
 
@@ -138,6 +140,9 @@ func (f *Fleet) Report(id string, r *inquest.AgentReport, remote string) (*inque
 	f.putBuilds(id, fresh)
 	if f.o.Missing != nil && len(running) > 0 && !slices.Contains(r.Refuses, inquest.RefuseUpload) {
 		answer.MissingBuilds = f.o.Missing(id, r.Started, running)
+	}
+	if f.o.Capture != nil {
+		answer.Capture = f.o.Capture()
 	}
 	return answer, nil
 }

@@ -12,6 +12,7 @@ const (
 	maxTargetScrapes = 16
 	maxBuildSettings = 64
 	maxRefuses       = 16
+	maxWatched       = 256
 )
 
 // tidy cuts a report to what is kept of it and returns how many targets were
@@ -20,6 +21,8 @@ func tidy(r *inquest.AgentReport) (omitted int) {
 	r.Host, r.Version = clip(r.Host), clip(r.Version)
 	r.Spool.LastError = clip(r.Spool.LastError)
 	r.Upload.Build, r.Upload.LastError = clip(r.Upload.Build), clip(r.Upload.LastError)
+	r.Capture.Mode, r.Capture.Problem, r.Capture.Error = clip(r.Capture.Mode), clip(r.Capture.Problem), clip(r.Capture.Error)
+	r.Capture.Watched = clipAll(r.Capture.Watched, maxWatched)
 	r.Refuses = r.Refuses[:min(len(r.Refuses), maxRefuses)]
 	for i := range r.Refuses {
 		r.Refuses[i] = clip(r.Refuses[i])
@@ -74,6 +77,15 @@ func clip(s string) string {
 		s = s[:n] + "…"
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// clipAll keeps the first n texts, clipped.
+func clipAll(list []string, n int) []string {
+	list = list[:min(len(list), n)]
+	for i := range list {
+		list[i] = clip(list[i])
+	}
+	return list
 }
 
 // clipMap keeps at most n entries, clipped; a map that has more loses its

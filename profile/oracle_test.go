@@ -193,7 +193,8 @@ func wantLabels(s *pprof.Sample) []string {
 }
 
 // contents spells a profile as totals by stack and labels, without ids; equal
-// maps mean equal profiles. Zero values are left out.
+// maps mean equal profiles. Zero values are left out, and so are labels of
+// number 0 without a unit: google/pprof may hold one, but cannot write it.
 func contents(p *pprof.Profile) map[string][]int64 {
 	locations := make(map[*pprof.Location]string, len(p.Location))
 	for _, l := range p.Location {
@@ -215,7 +216,7 @@ func contents(p *pprof.Profile) map[string][]int64 {
 			b.WriteString(locations[l])
 			b.WriteByte('\n')
 		}
-		fmt.Fprint(&b, wantLabels(s))
+		fmt.Fprint(&b, slices.DeleteFunc(wantLabels(s), func(l string) bool { return strings.HasSuffix(l, ":0 ") }))
 		sum, ok := out[b.String()]
 		if !ok {
 			sum = make([]int64, len(s.Value))

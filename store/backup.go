@@ -16,8 +16,8 @@ import (
 	"github.com/goinquest/inquest"
 )
 
-// A backup is the store's blocks and binaries, its catalog, and a manifest that is written
-// last. It has no log: epochs are ended first, so that everything that was
+// A backup is the store's blocks and binaries, texts of crashes and whole cores, its catalog, and
+// a manifest that is written last. It has no log: epochs are ended first, so that everything that was
 // acknowledged before the backup began is in blocks.
 //
 // The catalog is copied in one transaction, in which its blocks are held. So a
@@ -41,8 +41,10 @@ type Manifest struct {
 	Catalog  string    `json:"catalog"` // name of the file that becomes catalog.db
 	Blocks   int       `json:"blocks"`  // files of blocks
 	Binaries int       `json:"binaries,omitempty"`
-	Profiles int64     `json:"profiles"` // in blocks
-	Bytes    int64     `json:"bytes"`    // of all files
+	Texts    int       `json:"texts,omitempty"` // of crashes
+	Cores    int       `json:"cores,omitempty"` // whole ones
+	Profiles int64     `json:"profiles"`        // in blocks
+	Bytes    int64     `json:"bytes"`           // of all files
 	// Missing names blocks and binaries that the catalog lists and that had no file.
 	Missing []string       `json:"missing,omitempty"`
 	Files   []ManifestFile `json:"files"`
@@ -50,7 +52,7 @@ type Manifest struct {
 
 // ManifestFile is one file of a backup.
 type ManifestFile struct {
-	Name   string `json:"name"` // blocks/ID.blk, binaries/SHA256.bin, catalog-TIME.db
+	Name   string `json:"name"` // blocks/ID.blk, binaries/SHA256.bin, texts/CRASH-SHA256.txt, cores/ID.core, cores/ID.offer, catalog-TIME.db
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"` // hex
 }
@@ -114,6 +116,16 @@ func (s *Store) backup(ctx context.Context, to backupTarget, progress func(Backu
 			return nil, fmt.Errorf("back up %s: %w", binaryFile(sha), err)
 		}
 	}
+	for _, name := range snap.texts {
+		if err := b.blob(s.crashes.texts, name, textFile(name), &m.Texts); err != nil {
+			return nil, fmt.Errorf("back up %s: %w", textFile(name), err)
+		}
+	}
+	for _, id := range snap.cores {
+		if err := b.core(id); err != nil {
+			return nil, fmt.Errorf("back up core %s: %w", id, err)
+		}
+	}
 	for _, id := range snap.unread {
 		if err := b.block(id); err != nil {
 			return nil, fmt.Errorf("back up %s: %w", blockFile(id), err)
@@ -146,6 +158,15 @@ func (b *backupRun) block(id string) error {
 // binary adds the file of a binary. What is derived of it is not in a backup.
 func (b *backupRun) binary(sha string) error {
 	return b.blob(b.s.binaries.blobs, sha, binaryFile(sha), &b.m.Binaries)
+}
+
+// core adds the two files of a core.
+func (b *backupRun) core(id string) error {
+	offers := 0
+	if err := b.blob(coresIn(b.s.ops, b.s.o.Dir, coreSuffix), id, coreFile(id), &b.m.Cores); err != nil {
+		return err
+	}
+	return b.blob(coresIn(b.s.ops, b.s.o.Dir, offerSuffix), id, offerFile(id), &offers)
 }
 
 // blob adds a file and counts it in n.
@@ -224,7 +245,7 @@ func errBackup(format string, args ...any) error {
 }
 
 // backupName is what files of a backup are called.
-var backupName = regexp.MustCompile(`^(blocks/[0-9a-f]{1,16}-[0-9a-f]{12}\.blk|binaries/[0-9a-f]{64}\.bin|catalog-[0-9TZ.]{1,40}\.db)$`)
+var backupName = regexp.MustCompile(`^(blocks/[0-9a-f]{1,16}-[0-9a-f]{12}\.blk|binaries/[0-9a-f]{64}\.bin|texts/[0-9a-f]{32}-[0-9a-f]{64}\.txt|cores/[0-9a-f]{32}\.(?:core|offer)|catalog-[0-9TZ.]{1,40}\.db)$`)
 
 // readManifest reads a manifest and checks that it can be believed. Checksums
 // it does not have are those of known.

@@ -22,7 +22,7 @@ type dirBackup struct {
 }
 
 // backupDirs are the directories in one.
-var backupDirs = []string{blockDir, binaryDir}
+var backupDirs = []string{blockDir, binaryDir, textDir, coreDir}
 
 // BackupDir copies the store to a directory, which is made if need be. Blocks
 // are not copied but linked where that can be done. progress may be nil.
@@ -84,7 +84,7 @@ func openDirBackup(dir string) (*dirBackup, error) {
 	}
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), tempSuffix)
-		if name != blockDir && name != binaryDir && name != lockFile && name != manifestFile && !backupName.MatchString(name) {
+		if !slices.Contains(backupDirs, name) && name != lockFile && name != manifestFile && !backupName.MatchString(name) {
 			return nil, fmt.Errorf("open backup: %s has %s in it, which is no part of a backup; choose another directory", dir, e.Name())
 		}
 	}
@@ -207,7 +207,7 @@ func (t *dirBackup) prune(m *Manifest) error {
 		}
 		for _, e := range entries {
 			name := filepath.ToSlash(filepath.Join(sub, e.Name()))
-			if _, ok := slices.BinarySearch(keep, name); ok || name == blockDir || name == binaryDir || name == lockFile || name == manifestFile {
+			if _, ok := slices.BinarySearch(keep, name); ok || slices.Contains(backupDirs, name) || name == lockFile || name == manifestFile {
 				continue
 			}
 			if err := os.Remove(t.path(name)); err != nil {

@@ -78,7 +78,8 @@ func openCatalog(ops fileOps, dir string) (c *catalog, lost bool, err error) {
 var firstBuckets = []string{bucketMeta, bucketBlocks, bucketClosed, bucketBaselines, bucketBaseAge, bucketBuilds, bucketDamaged}
 
 // catalogBuckets are all buckets. Their entries are sealed.
-var catalogBuckets = append(slices.Clone(firstBuckets), bucketHorizon, bucketDeletions, bucketCuts, bucketBinaries, bucketSeen)
+var catalogBuckets = append(slices.Clone(firstBuckets), bucketHorizon, bucketDeletions, bucketCuts, bucketBinaries, bucketSeen,
+	bucketCrashes, bucketTimes, bucketGroups, bucketHours, bucketCores)
 
 // emptyCatalog says that a catalog was never written to. One that lacks a
 // bucket is damaged: what is missing would be taken for empty.

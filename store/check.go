@@ -51,6 +51,9 @@ type CheckReport struct {
 	Logged    int64          `json:"log_profiles"` // in the log; some are in blocks too
 	Builds    int            `json:"builds"`
 	Binaries  int            `json:"binaries"`
+	Crashes   int            `json:"crashes"`
+	Texts     int            `json:"texts"` // of crashes
+	Cores     int            `json:"cores"`
 	Baselines int            `json:"baselines"`
 	Problems  []CheckProblem `json:"problems"`
 	// More counts problems beyond the bound of the list.
@@ -127,7 +130,8 @@ type checker struct {
 	blobs  *dirBlobs
 	report *CheckReport
 	online bool
-	there  func(sha string) bool // online: whether the store has a binary
+	there  func(sha string) bool  // online: whether the store has a binary
+	named  func(name string) bool // online: whether the store has a text or a core
 
 	content *catalogContent
 	blocks  map[string]*checkedBlock
@@ -213,6 +217,9 @@ func (c *checker) everything(log []*logFile) error {
 	for _, row := range c.content.binaries {
 		c.total += row.StoredBytes
 	}
+	for _, row := range c.content.cores {
+		c.total += row.StoredBytes
+	}
 	for _, id := range sortedKeys(c.content.rows) {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -225,6 +232,9 @@ func (c *checker) everything(log []*logFile) error {
 		return err
 	}
 	if err := c.binaries(); err != nil {
+		return err
+	}
+	if err := c.postmortem(); err != nil {
 		return err
 	}
 	c.sources()

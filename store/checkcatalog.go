@@ -28,6 +28,8 @@ type catalogContent struct {
 	// binaries are rows by SHA-256; badBinaries those that cannot be read.
 	binaries    map[string]*StoredBinary
 	badBinaries map[string]error
+	texts       map[string]string // names of texts → crash
+	cores       map[string]*StoredCore
 	marks       map[string]string // damaged blocks and parts → reason
 	nextLog     uint64
 	lost        bool // it may not have all blocks
@@ -38,6 +40,7 @@ func newCatalogContent() *catalogContent {
 		rows: map[string]*blockInfo{}, badRows: map[string]error{},
 		closed: map[uint64]bool{}, marks: map[string]string{},
 		binaries: map[string]*StoredBinary{}, badBinaries: map[string]error{},
+		texts: map[string]string{}, cores: map[string]*StoredCore{},
 	}
 }
 
@@ -231,6 +234,8 @@ func (e *catalogEntries) value(bucket string, k, v []byte) error {
 			return fmt.Errorf("is that of binary %.64q", row.SHA256)
 		}
 		content.binaries[row.SHA256] = row
+	case bucketCrashes, bucketTimes, bucketGroups, bucketHours, bucketCores:
+		return e.c.crashEntry(bucket, k, v)
 	case bucketSeen:
 		if _, _, _, ok := parseSeen(k, v); !ok {
 			return errEntry
@@ -256,6 +261,11 @@ var entryCost = map[string]string{
 	bucketCuts:      "the entry goes; the next start has it again of " + deletionFile,
 	bucketSeen:      "the entry goes; the next profile of the build makes it again",
 	bucketHorizon:   "the entry goes; the next start has it again of " + horizonFile,
+	bucketCrashes:   "the entry goes; the crash is counted still",
+	bucketTimes:     "the entry goes; the next start makes it again",
+	bucketGroups:    "the entry goes; the next crash of the group makes it again, and counts anew",
+	bucketHours:     "the entry goes; the deaths of that hour are not counted any more",
+	bucketCores:     "the entry goes; the next start has it again of the core's own file",
 }
 
 // damaged reports an entry that cannot be read, which Repair removes.

@@ -25,7 +25,7 @@ func (s *Store) Check(ctx context.Context, deep bool, progress func(CheckProgres
 	defer snap.close()
 	c := &checker{
 		o: CheckOptions{Dir: s.o.Dir, Deep: deep, Now: s.o.Now, Progress: progress}, ctx: ctx, dir: s.o.Dir,
-		pk: newPacker(), blobs: s.blobs, online: true, there: s.hasBinary, blocks: map[string]*checkedBlock{},
+		pk: newPacker(), blobs: s.blobs, online: true, there: s.hasBinary, named: s.hasPostmortem, blocks: map[string]*checkedBlock{},
 		report: &CheckReport{Deep: deep, Online: true, Began: s.o.Now().UTC(), Problems: []CheckProblem{}},
 	}
 	began := time.Now()

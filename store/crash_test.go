@@ -40,7 +40,7 @@ func copyInto(tb testing.TB, from, to string) {
 		if err != nil || bytes.Equal(now, had) {
 			return
 		}
-		for _, sub := range []string{"log", "uploads", "blocks", "binaries", "catalog.db"} {
+		for _, sub := range []string{"log", "uploads", "blocks", "binaries", "texts", "cores", "catalog.db"} {
 			if err := os.RemoveAll(filepath.Join(to, sub)); err != nil {
 				tb.Fatal(err)
 			}
@@ -50,7 +50,7 @@ func copyInto(tb testing.TB, from, to string) {
 
 func copyFiles(tb testing.TB, from, to string) {
 	tb.Helper()
-	for _, sub := range []string{"log", ".", "uploads", "blocks", "binaries"} {
+	for _, sub := range []string{"log", ".", "uploads", "blocks", "binaries", "texts", "cores"} {
 		entries, err := os.ReadDir(filepath.Join(from, sub))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // not made yet

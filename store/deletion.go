@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -479,7 +480,15 @@ type noted struct {
 // catalog. After an error it is in neither.
 func (s *Store) noteDeletion(d *noted, blocks []*block) error {
 	var line []byte
-	err := s.catalog.addDeletion(d, blocks, func() (err error) {
+	s.crashes.writes.Lock()
+	defer s.crashes.writes.Unlock()
+	var crashes *crashTx
+	var cores []string
+	err := s.catalog.addDeletion(d, blocks, func(tx *bbolt.Tx) (err error) {
+		crashes = s.newCrashTx(tx)
+		if cores, err = crashes.delete(&d.Deletion); err != nil {
+			return err
+		}
 		l := deletionLine{d.Record(), d.Known, d.Epoch, blockIDs(blocks)}
 		if line, err = sealLine(l); err != nil {
 			return err
@@ -493,13 +502,17 @@ func (s *Store) noteDeletion(d *noted, blocks []*block) error {
 	if err != nil && line != nil {
 		s.deletions.file.takeBack(line)
 	}
-	return err
+	if err != nil {
+		return errors.Join(err, s.readCrashes())
+	}
+	s.deleteCrashes(&d.Deletion, crashes, cores)
+	return nil
 }
 
 // addDeletion notes a deletion, which gets its number, and which blocks it
 // concerns, and drops cumulative states, in one transaction, before the end of
 // which it calls before.
-func (c *catalog) addDeletion(d *noted, blocks []*block, before func() error) error {
+func (c *catalog) addDeletion(d *noted, blocks []*block, before func(*bbolt.Tx) error) error {
 	err := c.update(func(tx *bbolt.Tx) error {
 		var err error
 		if d.Number, err = tx.Bucket([]byte(bucketDeletions)).NextSequence(); err != nil {
@@ -517,7 +530,7 @@ func (c *catalog) addDeletion(d *noted, blocks []*block, before func() error) er
 		if err := dropBaselines(tx, prefix, all); err != nil {
 			return err
 		}
-		return before()
+		return before(tx)
 	})
 	if err != nil {
 		return fmt.Errorf("note deletion: %w", err)

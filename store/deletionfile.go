@@ -91,6 +91,9 @@ func (s *Store) findDeleted(lines, lost []deletionLine) error {
 		return nil
 	}
 	s.o.Logger.Warn("deletions that the catalog had lost are noted again", "deletions", len(lost), "blocks", len(again))
+	if err := s.deleteCrashesAgain(lost); err != nil {
+		return err
+	}
 	return s.catalog.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(bucketDeletions))
 		for i := range lost {

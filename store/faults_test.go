@@ -264,6 +264,14 @@ func (f *faultFile) Write(p []byte) (int, error) {
 	return f.file.Write(p)
 }
 
+func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.f.call("write", f.name); err != nil {
+		n, _ := f.file.WriteAt(p[:len(p)/2], off)
+		return n, err
+	}
+	return f.file.WriteAt(p, off)
+}
+
 func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
 	if err := f.f.call("read", f.name); err != nil {
 		return 0, err

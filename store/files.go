@@ -27,6 +27,7 @@ type fileOps interface {
 
 type file interface {
 	io.Writer
+	io.WriterAt
 	io.ReaderAt
 	io.Closer
 	Datasync() error

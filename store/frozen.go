@@ -21,6 +21,8 @@ type frozen struct {
 	unread  []string // ids of rows that cannot be read
 	// binaries are its binaries by SHA-256. Their files stay while a backup is made.
 	binaries []string
+	texts    []string // names of the texts of crashes
+	cores    []string // ids
 }
 
 // freeze copies the catalog and holds its blocks. The copy is made at once
@@ -38,6 +40,9 @@ func (s *Store) freeze(ctx context.Context) (*frozen, error) {
 				return err
 			}
 			if err := snap.listBinaries(tx); err != nil {
+				return err
+			}
+			if err := snap.listCrashes(tx); err != nil {
 				return err
 			}
 			return s.copyCatalog(tx, snap)
@@ -87,6 +92,22 @@ func (s *Store) holdBlocks(tx *bbolt.Tx, snap *frozen) (missing bool, err error)
 func (s *frozen) listBinaries(tx *bbolt.Tx) error {
 	return tx.Bucket([]byte(bucketBinaries)).ForEach(func(k, _ []byte) error {
 		s.binaries = append(s.binaries, string(k))
+		return nil
+	})
+}
+
+func (s *frozen) listCrashes(tx *bbolt.Tx) error {
+	rows, _, err := readCrashRows(tx)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if r.Text != "" {
+			s.texts = append(s.texts, r.Text)
+		}
+	}
+	return tx.Bucket([]byte(bucketCores)).ForEach(func(k, _ []byte) error {
+		s.cores = append(s.cores, string(k))
 		return nil
 	})
 }

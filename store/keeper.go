@@ -71,6 +71,7 @@ func newKeeper(s *Store) *keeper {
 			{name: "merge", step: s.mergeBlocks},
 			{name: "note builds", step: (&seenWriter{s: s}).step},
 			{name: "binaries", step: (&binaryKeeper{s: s}).step},
+			{name: "crashes", step: (&crashKeeper{s: s}).step},
 			{name: "compact catalog", step: s.compactCatalog},
 		},
 	}

@@ -9,6 +9,7 @@ const (
 	logVersion     = 1
 	blockVersion   = 2 // 2: levels, sources and resolutions in the listing
 	binaryVersion  = 1
+	offerVersion   = 1
 	catalogVersion = 2 // 2: rows of blocks do not hold their listings, entries have checksums
 )
 
@@ -18,16 +19,25 @@ const (
 	blockDir    = "blocks"     // <id>.blk, through Blobs
 	binaryDir   = "binaries"   // <sha256>.bin and <sha256>-<version>.tab, through Blobs
 	uploadDir   = "uploads"    // <sha256>-<size>.part: binaries of which something is here
+	textDir     = "texts"      // <crash>-<sha256>.txt, through Blobs
+	coreDir     = "cores"      // <id>.core, .offer and .have, see coreFiles
 	catalogFile = "catalog.db" // bbolt
 	lockFile    = "lock"       // flock: one process per directory
 	// What only the catalog has, once more: see sideFile.
 	deletionFile = "deletions.jsonl"
 	horizonFile  = "horizon.json"
+	auditFile    = "audit.jsonl" // and audit-00000017.jsonl, older ones
+	auditPrefix  = "audit-"
+	auditSuffix  = ".jsonl"
 	logSuffix    = ".log"
 	blockSuffix  = ".blk"
 	binarySuffix = ".bin"
 	tableSuffix  = ".tab"
 	uploadSuffix = ".part"
+	textSuffix   = ".txt"
+	coreSuffix   = ".core"
+	offerSuffix  = ".offer"
+	haveSuffix   = ".have"
 	tempSuffix   = ".tmp"
 	brokenInfix  = ".broken-" // catalog.db.broken-<time>: one that could not be used, see brokenName
 )
@@ -35,17 +45,22 @@ const (
 // Buckets of the catalog and the keys of its meta bucket.
 const (
 	bucketMeta      = "meta"
-	bucketBlocks    = "blocks"    // block id → row, see appendInfo
-	bucketClosed    = "closed"    // last log file, epoch, 8 bytes big-endian each → nothing
-	bucketBaselines = "baselines" // name → sequence, 8 bytes big-endian, then the state
-	bucketBaseAge   = "baseage"   // sequence, 8 bytes big-endian → name
-	bucketBuilds    = "builds"    // build id → JSON of inquest.Build
-	bucketDamaged   = "damaged"   // block id, '/', part number → reason
-	bucketHorizon   = "horizon"   // horizonState → JSON of reach
-	bucketDeletions = "deletions" // number, 8 bytes big-endian → JSON of deletion
-	bucketCuts      = "cuts"      // block id, '/', number of a deletion, decimal → nothing; until it is done
-	bucketBinaries  = "binaries"  // SHA-256 in hex → JSON of StoredBinary
-	bucketSeen      = "seen"      // build id, 0, service → first and last data, unix ns, 8 bytes big-endian each
+	bucketBlocks    = "blocks"      // block id → row, see appendInfo
+	bucketClosed    = "closed"      // last log file, epoch, 8 bytes big-endian each → nothing
+	bucketBaselines = "baselines"   // name → sequence, 8 bytes big-endian, then the state
+	bucketBaseAge   = "baseage"     // sequence, 8 bytes big-endian → name
+	bucketBuilds    = "builds"      // build id → JSON of inquest.Build
+	bucketDamaged   = "damaged"     // block id, '/', part number → reason
+	bucketHorizon   = "horizon"     // horizonState → JSON of reach
+	bucketDeletions = "deletions"   // number, 8 bytes big-endian → JSON of deletion
+	bucketCuts      = "cuts"        // block id, '/', number of a deletion, decimal → nothing; until it is done
+	bucketBinaries  = "binaries"    // SHA-256 in hex → JSON of StoredBinary
+	bucketSeen      = "seen"        // build id, 0, service → first and last data, unix ns, 8 bytes big-endian each
+	bucketCrashes   = "crashes"     // id → codec, length, JSON of StoredCrash, see appendPacked
+	bucketTimes     = "crashtimes"  // time, unix ns with the sign flipped, 8 bytes big-endian, id → JSON of crashRow
+	bucketGroups    = "crashgroups" // id → JSON of CrashGroup
+	bucketHours     = "crashhours"  // group, 0, hour since 1970, 8 bytes big-endian → decimal count
+	bucketCores     = "cores"       // id → JSON of StoredCore
 	horizonState    = "state"
 	metaVersion     = "version"  // decimal catalogVersion
 	metaRestored    = "restored" // RFC 3339; when the store was made of a backup
@@ -62,6 +77,7 @@ const (
 	magicBlockFoot = "IQBF"
 	magicBinHead   = "IQEH"
 	magicBinFoot   = "IQEF"
+	magicOffer     = "IQCO"
 )
 
 // maxLogNumber stands, in the key of a closed epoch, for a log file that is
@@ -152,4 +168,5 @@ const (
 	maxStreamBytes = 1 << 30 // of one stored stream, unpacked
 	maxIndexBytes  = 1 << 26 // of a log frame's index
 	maxListBytes   = 1 << 28 // of a block's listing
+	maxOfferBytes  = 1 << 28 // of a core's offer
 )

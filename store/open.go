@@ -43,6 +43,15 @@ func (s *Store) openFiles() (*replay, error) {
 	if err := s.openBinaries(lost); err != nil {
 		return nil, err
 	}
+	if err := s.openAudit(); err != nil {
+		return nil, err
+	}
+	if err := s.openCrashes(); err != nil {
+		return nil, err
+	}
+	if err := s.openCores(lost); err != nil {
+		return nil, err
+	}
 	if err := s.openSeen(); err != nil {
 		return nil, err
 	}

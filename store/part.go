@@ -162,7 +162,7 @@ func (p *Part) loadStreams(read func(raw [][]byte) error, ids ...uint8) error {
 }
 
 func (p *Part) loadCore() error {
-	if t := p.s.cores.get(p.block, p.index, 0); t != nil {
+	if t := p.s.trees.get(p.block, p.index, 0); t != nil {
 		p.takeCore(t)
 		return nil
 	}
@@ -170,7 +170,7 @@ func (p *Part) loadCore() error {
 		return readCore(&p.tables, raw[0], raw[1], raw[2])
 	}, secNames, secFuncTree, secSeriesNode)
 	if err == nil {
-		p.s.cores.put(p.block, p.index, 0, &p.tables)
+		p.s.trees.put(p.block, p.index, 0, &p.tables)
 	}
 	return err
 }

@@ -36,6 +36,17 @@ type Retention struct {
 	// since they came or since data needed them; 0 = 30 days.
 	BinariesUnused   time.Duration
 	BinariesMaxBytes int64 // of all binaries on the disk, beyond which those go that are needed least; 0 = no bound
+
+	// Cores, CrashTexts and Crashes are how long cores, texts and records of
+	// crashes are kept, counted from the crash; 0 = 30 days, 90 days, a year.
+	// Deaths are counted, by the hour, as long as records are.
+	Cores, CrashTexts, Crashes time.Duration
+	// CoresMaxBytes bounds all cores on the disk; 0 = 20 GiB, or a fifth of the
+	// disk if that is less. Beyond it groups with the most cores lose some.
+	CoresMaxBytes int64
+	// CoresMore is how many cores of a group are kept beside the first, the last
+	// and the largest; 0 = 3, negative: none.
+	CoresMore int
 }
 
 // ServiceRetention is an exception for some services. An age of 0 is that of
@@ -68,6 +79,9 @@ func (r *Retention) Validate() error {
 	}
 	if r.BinariesUnused < 0 || r.BinariesMaxBytes < 0 {
 		return inquest.Errorf(inquest.ErrInvalid, "retention of binaries is negative: want an age and a size")
+	}
+	if r.Cores < 0 || r.CrashTexts < 0 || r.Crashes < 0 || r.CoresMaxBytes < 0 {
+		return inquest.Errorf(inquest.ErrInvalid, "retention of crashes is negative: want ages and a size")
 	}
 	if r.MaxBytes < 0 || r.RawMaxBytes < 0 || r.KeepFree < 0 || r.KeepFreePercent < 0 || r.KeepFreePercent > 90 {
 		return inquest.Errorf(inquest.ErrInvalid, "retention by size is negative, or keeps more than 90 %% of the disk free")
@@ -149,3 +163,6 @@ func matchPattern(pattern, name string) bool {
 	}
 	return p == len(pattern)
 }
+
+// MatchService says whether a pattern of * and ?, or a name, takes a service.
+func MatchService(pattern, service string) bool { return matchPattern(pattern, service) }

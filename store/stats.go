@@ -55,7 +55,7 @@ type MemoryUse struct {
 
 // MemoryUse returns what the store takes now.
 func (s *Store) MemoryUse() MemoryUse {
-	return MemoryUse{Heads: s.memory.used.Load(), Keys: s.keys.memory(), Caches: s.cores.memory()}
+	return MemoryUse{Heads: s.memory.used.Load(), Keys: s.keys.memory(), Caches: s.trees.memory()}
 }
 
 // stats are the counters behind Stats and the metrics.
@@ -128,6 +128,12 @@ func newStats(s *Store, reg prometheus.Registerer) (*stats, error) {
 	gauge("binaries", "Stored binaries.", func() float64 { return float64(s.BinaryStats().Files) })
 	gauge("binary_bytes", "Size of the files of binaries.", func() float64 { return float64(s.BinaryStats().Bytes) })
 	gauge("binary_uploads", "Uploads of binaries that are not whole yet.", func() float64 { return float64(s.BinaryStats().Uploads) })
+	gauge("crashes", "Records of crashes.", func() float64 { return float64(s.CrashStats().Records) })
+	gauge("crash_deaths", "Deaths counted in groups of crashes.", func() float64 { return float64(s.CrashStats().Deaths) })
+	gauge("cores", "Stored cores.", func() float64 { return float64(s.CoreStats().Cores) })
+	gauge("core_bytes", "Size of the files of cores.", func() float64 { return float64(s.CoreStats().Bytes) })
+	gauge("core_uploads", "Cores of which blocks are missing.", func() float64 { return float64(s.CoreStats().Uploads) })
+	gauge("cores_evicted", "Cores deleted for want of space since the start.", func() float64 { return float64(s.CoreStats().Evicted) })
 	counter("binaries_evicted_total", "Binaries deleted because they took more than their bound, since the start.", &s.binaries.evicted)
 	counter("builds_unnoted_total", "Profiles whose build was not noted because too many builds were seen.", &s.seen.full)
 	for r := Raw; r <= Day; r++ {

@@ -68,7 +68,8 @@ type Options struct {
 
 	files     fileOps    // tests put one in that fails
 	merge     mergeSizes // tests make them small
-	rollBytes int64      // of cells of one resolution, and of digests, that are being rolled up
+	crashes   crashBounds
+	rollBytes int64 // of cells of one resolution, and of digests, that are being rolled up
 }
 
 func (o *Options) setDefaults() {
@@ -95,6 +96,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BinaryBytes, 2<<30)
 	if o.merge == (mergeSizes{}) {
 		o.merge = defaultMergeSizes
+	}
+	if o.crashes == (crashBounds{}) {
+		o.crashes = defaultCrashBounds
 	}
 	if o.files == nil {
 		o.files = osFiles{}
@@ -123,7 +127,7 @@ type Store struct {
 	blobs   *dirBlobs
 	log     *logSet
 	keys    *keyIndex
-	cores   *coreCache
+	trees   *treeCache
 	memory  *headMemory
 
 	listings    *lru[string, *blockListing]
@@ -138,6 +142,9 @@ type Store struct {
 	retainer  *retainer
 	deletions deletions
 	binaries  *binaries
+	crashes   crashIndex
+	cores     coreDepot
+	audit     auditLog
 	seen      *seen
 	reach     atomic.Pointer[reach]
 	reachFile sideFile
@@ -187,7 +194,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, ops: o.files, pk: newPacker(), seeds: newSeeds(),
-		cores: newCoreCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 6),
+		trees: newTreeCache(o.CacheBytes / 3 * 2), listings: newLRU[string, *blockListing](o.CacheBytes / 6),
 		directories: newLRU[partKey, *partDirectory](o.CacheBytes / 6), memory: newHeadMemory(o.HeadBytes),
 		keysReady: make(chan struct{}), started: make(chan struct{}),
 		heads: map[string]*head{}, index: newBlockIndex(), damaged: map[string]string{}, failing: map[string]time.Time{},

@@ -353,7 +353,7 @@ func (v *survivor) checkFiles(when string) {
 	}
 	rest, _ := filepath.Glob(filepath.Join(v.dir, "*"))
 	for _, f := range rest {
-		if base := filepath.Base(f); !slices.Contains([]string{"blocks", "binaries", "uploads", "log", "catalog.db", "deletions.jsonl", "horizon.json", "lock"}, base) && !strings.HasPrefix(base, "catalog.db.") {
+		if base := filepath.Base(f); !slices.Contains([]string{"blocks", "binaries", "uploads", "texts", "cores", "log", "catalog.db", "deletions.jsonl", "horizon.json", "lock"}, base) && !strings.HasPrefix(base, "catalog.db.") {
 			v.t.Fatalf("%s: file %s", when, base)
 		}
 	}

@@ -35,7 +35,7 @@ func (p *Part) resolve(ctx context.Context) error {
 		return nil
 	}
 	gen := p.symbols.Generation() + 1 // 0 is the tree without them
-	if t := p.s.cores.get(p.block, p.index, gen); t != nil {
+	if t := p.s.trees.get(p.block, p.index, gen); t != nil {
 		p.takeCore(t)
 		p.resolved = true
 		return nil
@@ -53,7 +53,7 @@ func (p *Part) resolve(ctx context.Context) error {
 		}
 		r.rewrite()
 		if p.block != nil {
-			p.s.cores.put(p.block, p.index, gen, &p.tables)
+			p.s.trees.put(p.block, p.index, gen, &p.tables)
 		}
 	}
 	p.resolved = true

@@ -65,6 +65,7 @@ type image struct {
 	layout   *elfLayout
 	kind     uint16 // e_type
 	machine  uint16 // e_machine
+	entry    uint64 // e_entry
 	segments []segment
 	sections []section
 	broken   error // why the headers could not be read; what was not read is left out
@@ -108,6 +109,7 @@ func openELF(r io.ReaderAt, size int64) (*image, error) {
 		return nil, errNotELF
 	}
 	f.kind, f.machine = f.order.Uint16(h[16:]), f.order.Uint16(h[18:])
+	f.entry = f.word(h, 24)
 	if err := f.readSegments(h); err != nil {
 		f.broken = err
 	}
@@ -205,10 +207,18 @@ func (f *image) read(off, n uint64) ([]byte, error) {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "ELF part of %d bytes at %d", n, off)
 	}
 	b := make([]byte, n)
-	if got, err := f.r.ReadAt(b, int64(off)); got < len(b) {
-		return nil, inquest.Errorf(inquest.ErrInvalid, "ELF part of %d bytes at %d: %w", n, off, err)
+	return b, f.readInto(b, off)
+}
+
+// readInto fills b from the file.
+func (f *image) readInto(b []byte, off uint64) error {
+	if !f.inFile(off, uint64(len(b))) {
+		return inquest.Errorf(inquest.ErrInvalid, "ELF part of %d bytes at %d", len(b), off)
 	}
-	return b, nil
+	if got, err := f.r.ReadAt(b, int64(off)); got < len(b) {
+		return inquest.Errorf(inquest.ErrInvalid, "ELF part of %d bytes at %d: %w", len(b), off, err)
+	}
+	return nil
 }
 
 // section finds a section by its name; nil if there is none.

@@ -44,13 +44,36 @@ func try(t testing.TB, exe []byte) {
 	if _, err := symbolize.ReadBuild(bytes.NewReader(exe)); !known(err) {
 		t.Errorf("read build: %v", err)
 	}
+	fs, err := symbolize.OpenFunctions(bytes.NewReader(exe), size)
+	if !known(err) {
+		t.Errorf("open functions: %v", err)
+	}
+	if err == nil {
+		tryFunctions(t, fs)
+	}
 	var blob bytes.Buffer
-	err := symbolize.WriteTable(&blob, symbolize.Input{ReaderAt: bytes.NewReader(exe), Size: size}, nil)
+	err = symbolize.WriteTable(&blob, symbolize.Input{ReaderAt: bytes.NewReader(exe), Size: size}, nil)
 	if !known(err) {
 		t.Errorf("write table: %v", err)
 	}
 	if err == nil {
 		tryTable(t, blob.Bytes())
+	}
+}
+
+func tryFunctions(t testing.TB, fs *symbolize.Functions) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	text := fs.Text()
+	for range 30 {
+		addr := 0x401000 + rnd.Uint64N(1<<19)
+		if rnd.IntN(2) == 0 && text.End > text.Start {
+			addr = text.Start + rnd.Uint64N(text.End-text.Start)
+		}
+		if frames := fs.Frames(nil, addr); len(frames) > 1000 {
+			t.Errorf("%d frames", len(frames))
+		}
+		fs.FrameBytes(addr)
+		fs.Function(addr)
 	}
 }
 

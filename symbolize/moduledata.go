@@ -12,6 +12,7 @@ const (
 	moduleMaxPC   = 21
 	moduleText    = 22
 	moduleEndText = 23
+	moduleData    = 24 // start and end of each of noptrdata, data, bss, noptrbss
 	moduleGofunc  = 40
 	moduleWords   = 41
 )
@@ -20,7 +21,7 @@ const (
 const (
 	maxPointers    = 1000 // to the table of functions in data
 	maxRelocations = 8    // to it, with the rest of the module data in relocations
-	chunkBytes     = 1 << 20
+	chunkBytes     = 1 << 17
 )
 
 // readModule finds the module data: it begins with the address of the table
@@ -105,10 +106,13 @@ func (t *pclntab) relocatedModule() error {
 func (f *image) relative(yield func(at, value uint64)) error {
 	const row = 24 // Elf64_Rela
 	addr, size := f.dynamic(dynamicRela), f.dynamic(dynamicRelaSz)
+	buf := make([]byte, min(size, chunkBytes)/row*row)
 	for size >= row {
-		n := min(size, chunkBytes/row*row)
-		b, err := f.readAddr(addr, n-n%row)
-		if err != nil {
+		b := buf[:min(uint64(len(buf)), size/row*row)]
+		n := uint64(len(b))
+		if off, left, ok := f.fileRange(addr); !ok || n > left {
+			return inquest.Errorf(inquest.ErrInvalid, "%d bytes of relocations at address %#x are not in the file", n, addr)
+		} else if err := f.readInto(b, off); err != nil {
 			return err
 		}
 		for ; len(b) > 0; b = b[row:] {
@@ -133,5 +137,8 @@ func (t *pclntab) takeModule(w []uint64) bool {
 		return false
 	}
 	t.text, t.gofunc, t.bytes = text, w[moduleGofunc], t.pclnOff+size
+	for i := range t.data {
+		t.data[i] = Range{w[moduleData+2*i], w[moduleData+2*i+1]}
+	}
 	return true
 }

@@ -19,7 +19,8 @@ const (
 
 	// A function: numbers of four bytes each, the last of single bytes.
 	funcName      = 4  // offset in the pool of names
-	funcPcfile    = 20 // offsets of pc tables
+	funcPcsp      = 16 // offsets of pc tables
+	funcPcfile    = 20
 	funcPcln      = 24
 	funcNpcdata   = 28
 	funcCU        = 32 // where its compilation unit's files begin
@@ -45,8 +46,9 @@ type pclntab struct {
 	nfunc                                      int
 	nameOff, cuOff, fileOff, pctabOff, pclnOff uint64
 
-	text, gofunc uint64 // out of the module data: where entries and funcdata count from
-	bytes        uint64 // of the whole table
+	text, gofunc uint64   // out of the module data: where entries and funcdata count from
+	data         [4]Range // out of the module data, see Functions.Data
+	bytes        uint64   // of the whole table
 
 	names, cus, files, pctab []byte // the pools
 	funcs                    []byte // rows and functions
@@ -55,14 +57,8 @@ type pclntab struct {
 // openPclntab finds and reads the table. The error is of kind
 // inquest.ErrNotFound if there is none.
 func openPclntab(f *image) (*pclntab, error) {
-	if f.layout.word == 4 {
-		return nil, errNoPclntab // 32 bits are not supported
-	}
-	t, err := findPclntab(f)
+	t, err := locatePclntab(f)
 	if err != nil {
-		return nil, err
-	}
-	if err := t.readModule(); err != nil {
 		return nil, err
 	}
 	b, err := f.readAddr(t.addr, t.bytes)
@@ -72,6 +68,18 @@ func openPclntab(f *image) (*pclntab, error) {
 	t.names, t.cus = b[t.nameOff:t.cuOff], b[t.cuOff:t.fileOff]
 	t.files, t.pctab, t.funcs = b[t.fileOff:t.pctabOff], b[t.pctabOff:t.pclnOff], b[t.pclnOff:]
 	return t, nil
+}
+
+// locatePclntab finds the table and its module data, and reads no more.
+func locatePclntab(f *image) (*pclntab, error) {
+	if f.layout.word == 4 {
+		return nil, errNoPclntab // 32 bits are not supported
+	}
+	t, err := findPclntab(f)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.readModule()
 }
 
 // findPclntab looks into the section that linkers give it, else through all
@@ -110,10 +118,11 @@ func findPclntab(f *image) (*pclntab, error) {
 // scan calls found for the address of every match in a segment, at multiples
 // of 8, until it returns true.
 func (f *image) scan(s segment, what []byte, found func(addr uint64) bool) error {
-	const step = 1 << 20
+	const step = 1 << 17
+	buf := make([]byte, min(step+uint64(len(what))-1, s.filesz))
 	for at := uint64(0); at < s.filesz; at += step {
-		b, err := f.read(s.off+at, min(step+uint64(len(what))-1, s.filesz-at))
-		if err != nil {
+		b := buf[:min(uint64(len(buf)), s.filesz-at)]
+		if err := f.readInto(b, s.off+at); err != nil {
 			return err
 		}
 		for i := 0; ; {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -33,7 +34,10 @@ func (s *Server) deleteData(c echo.Context) error {
 	if dry {
 		do = s.o.Store.Preview
 	} else {
-		s.audit(c, caller(c), "delete data", inquest.LogService, d.Service, "from", d.Window.From, "until", d.Window.Until, "reason", d.Reason)
+		span := fmt.Sprintf("%s to %s", d.Window.From.Format(time.RFC3339), d.Window.Until.Format(time.RFC3339))
+		if err := s.record(c, "delete data", "service "+d.Service, "span", span, "reason", d.Reason); err != nil {
+			return err
+		}
 	}
 	d, err := do(ctx, d)
 	if err != nil {

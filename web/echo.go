@@ -79,7 +79,7 @@ func incompressible(c echo.Context) bool {
 	r := c.Request()
 	p := r.URL.Path
 	return r.Method != http.MethodGet || r.Header.Get("Range") != "" || p == "/api/v1/profile" || p == "/api/v1/admin/backup" || p == "/metrics" ||
-		strings.HasPrefix(p, "/api/v1/builds/") || strings.HasPrefix(p, buildIDPath) || strings.HasPrefix(p, pprofPath)
+		strings.HasPrefix(p, "/api/v1/builds/") || strings.HasPrefix(p, corePath) || strings.HasPrefix(p, buildIDPath) || strings.HasPrefix(p, pprofPath)
 }
 
 // outermost surrounds every request: id, headers, checks, panics, log,

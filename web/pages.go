@@ -123,7 +123,7 @@ type navItem struct {
 }
 
 // nav lists the pages people go to.
-var nav = []navItem{{Path: "/explore", Title: "Explore"}, {Path: "/targets", Title: "Targets"}, {Path: "/builds", Title: "Builds"}}
+var nav = []navItem{{Path: "/explore", Title: "Explore"}, {Path: "/targets", Title: "Targets"}, {Path: "/crashes", Title: "Crashes"}, {Path: "/builds", Title: "Builds"}}
 
 // pageRoutes are the routes of the pages and their assets.
 func (s *Server) pageRoutes() []route {
@@ -132,6 +132,8 @@ func (s *Server) pageRoutes() []route {
 		{get, "/", ScopeRead, func(c echo.Context) error { return c.Redirect(http.StatusSeeOther, "/explore") }},
 		{get, "/explore", ScopeRead, s.explorePage},
 		{get, "/targets", ScopeRead, s.targetsPage},
+		{get, "/crashes", ScopeRead, s.crashesPage},
+		{get, "/crashes/:id", ScopeRead, s.crashPage},
 		{get, "/builds", ScopeRead, s.buildsPage},
 		{get, "/builds/:id", ScopeRead, s.buildPage},
 		{get, "/login", ScopeNone, s.askTokenPage},

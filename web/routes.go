@@ -13,6 +13,9 @@ type route struct {
 	handler      func(echo.Context) error
 }
 
+// corePath begins the paths of cores.
+const corePath = "/api/v1/cores/"
+
 // apiRoutes is the route table but for the pages (see pageRoutes).
 func (s *Server) apiRoutes() []route {
 	const get, post = http.MethodGet, http.MethodPost
@@ -52,6 +55,27 @@ func (s *Server) apiRoutes() []route {
 		{get, "/api/v1/agents", ScopeRead, s.getAgents},
 		{get, "/api/v1/targets", ScopeRead, s.getTargets},
 		{post, "/api/v1/targets/profile", ScopeRead, s.profileTarget},
+
+		{post, "/api/v1/targets/snapshot", ScopeCore, s.snapshotTarget},
+
+		{post, "/api/v1/crashes", ScopeIngest, s.postCrashes},
+		{http.MethodPut, "/api/v1/crashes/:id/text", ScopeIngest, s.putCrashText},
+		{get, "/api/v1/crashes", ScopeRead, s.getCrashes},
+		{get, "/api/v1/crashes/:id", ScopeRead, s.getCrash},
+		{get, "/api/v1/crashes/:id/text", ScopeRead, s.getCrashText},
+		{get, "/api/v1/capture", ScopeIngest, s.getCapture},
+		{post, "/api/v1/cores", ScopeIngest, s.offerCore},
+		{http.MethodPut, corePath + ":id/blocks/:n", ScopeIngest, s.putCoreBlock},
+		{post, corePath + ":id/commit", ScopeIngest, s.commitCore},
+		{get, "/api/v1/cores", ScopeRead, s.getCores},
+		{get, corePath + ":id", ScopeRead, s.getCore},
+		{get, corePath + ":id/core", ScopeCore, s.getCoreFile},
+		{get, corePath + ":id/ledger", ScopeCore, s.getCoreLedger},
+		{get, corePath + ":id/blocks/:n", ScopeCore, s.getCoreBlock},
+		{http.MethodDelete, corePath + ":id", ScopeCore, s.deleteCore},
+		{http.MethodPut, corePath + ":id/pin", ScopeCore, s.pinCore},
+		{http.MethodDelete, corePath + ":id/pin", ScopeCore, s.unpinCore},
+		{get, "/api/v1/audit", ScopeAdmin, s.getAudit},
 
 		{post, "/api/v1/admin/check", ScopeAdmin, s.adminCheck},
 		{get, "/api/v1/admin/backup", ScopeAdmin, s.adminBackup},

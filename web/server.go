@@ -23,10 +23,11 @@ import (
 // Options configure a Server. The rooms are required; the
 // zero value of everything else works.
 type Options struct {
-	Store  *store.Store
-	Ingest *ingest.Ingest
-	Fleet  *ingest.Fleet
-	Query  *query.Engine
+	Store   *store.Store
+	Ingest  *ingest.Ingest
+	Fleet   *ingest.Fleet
+	Query   *query.Engine
+	Crashes *ingest.Crashes
 	// Binaries keeps what was built.
 	Binaries *ingest.Binaries
 	// Vulnerabilities, if not nil, lists the known ones of a build's modules: nil
@@ -99,6 +100,8 @@ type Server struct {
 	certs  *certs // nil without TLS
 	mt     *metrics
 	log    *slog.Logger
+
+	coreReads coreReads
 
 	// stopping ends when Stop begins: whoever waits for something that may
 	// never come (long polls, commands) gives up then.

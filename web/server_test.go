@@ -33,6 +33,7 @@ type world struct {
 	store    *store.Store
 	fleet    *ingest.Fleet
 	binaries *ingest.Binaries
+	crashes  *ingest.Crashes
 	server   *web.Server
 	client   *http.Client // follows no redirect
 	log      *lines       // of the server
@@ -85,7 +86,11 @@ func newWorldWith(t testing.TB, so store.Options, bo ingest.BinariesOptions, o w
 		t.Fatal(err)
 	}
 	o.Binaries = w.binaries
-	w.fleet = ingest.NewFleet(ingest.FleetOptions{Builds: w.store.PutBuilds, Missing: w.binaries.Lease})
+	if w.crashes, err = ingest.NewCrashes(ingest.CrashesOptions{Store: w.store}); err != nil {
+		t.Fatal(err)
+	}
+	o.Crashes = w.crashes
+	w.fleet = ingest.NewFleet(ingest.FleetOptions{Builds: w.store.PutBuilds, Missing: w.binaries.Lease, Capture: w.crashes.Policy})
 	o.Store, o.Fleet = w.store, w.fleet
 	o.Ingest = ingest.New(ingest.Options{Store: w.store})
 	o.Query = query.New(query.Options{Store: w.store, Symbols: w.binaries})

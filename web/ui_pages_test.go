@@ -27,6 +27,9 @@ func TestPages(t *testing.T) {
 		{"BuildPageWithTokens", testBuildPageWithTokens},
 		{"BuildsThemesAndWidths", testBuildsThemesAndWidths},
 		{"BuildsEmpty", testBuildsEmpty},
+		{"CrashPages", testCrashPages},
+		{"CrashesThemesAndWidths", testCrashesThemesAndWidths},
+		{"SnapshotDialog", testSnapshotDialog},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, br) })
 	}

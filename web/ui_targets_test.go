@@ -23,7 +23,8 @@ func report(now time.Time) *inquest.AgentReport {
 			{ID: "2", Service: "billing", Instance: "10.0.0.1:6061", Source: "static", State: inquest.TargetDown, Scrapes: []inquest.Scrape{scrape(inquest.KindCPU, "answers HTML, not a profile")}},
 			{ID: "3", Service: "sshd", Source: "host", State: inquest.TargetSkipped, Reason: "no listening port answers /debug/pprof/"},
 		},
-		Spool: inquest.Spool{QuotaBytes: 1 << 30, Shipped: 12},
+		Spool:   inquest.Spool{QuotaBytes: 1 << 30, Shipped: 12},
+		Capture: inquest.CaptureState{Mode: "socket"},
 	}
 }
 
@@ -83,7 +84,7 @@ func testTargetsPage(t *testing.T, br *browser) {
 	b.click("#profile-close")
 
 	// Loading again by itself leaves the focus where it is.
-	eval[any](b, `document.querySelectorAll(".targets tbody tr button")[1].focus()`)
+	eval[any](b, `document.querySelector('[data-key="node-1/a/2/now"]').focus()`)
 	second := report(now)
 	second.Targets[0].Service = "api-renamed"
 	if _, err := w.fleet.Report("node-1/a", second, "10.0.0.1"); err != nil {

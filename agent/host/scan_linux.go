@@ -191,7 +191,7 @@ func (r *round) look(pid int, forced bool) {
 	r.used[k.exe] = true
 	k.build = build
 	if build != nil {
-		k.name = r.serviceName(dir, k)
+		k.name = serviceName(dir, k.path, k.build)
 	}
 	r.next[pid] = k
 }
@@ -219,8 +219,13 @@ func (r *round) inspect(dir string, key exeKey) (*inquest.Build, bool) {
 	return b, true
 }
 
-// serviceName is what people call the process.
-func (r *round) serviceName(dir string, k *known) string {
+// ServiceName is what people call a process: what its environment says, else
+// its unit, else its program.
+func ServiceName(pid int, exe string, build *inquest.Build) string {
+	return serviceName("/proc/"+strconv.Itoa(pid), exe, build)
+}
+
+func serviceName(dir, exe string, build *inquest.Build) string {
 	if env, err := readProc(dir + "/environ"); err == nil {
 		if name := ParseServiceName(env); name != "" {
 			return name
@@ -231,7 +236,7 @@ func (r *round) serviceName(dir string, k *known) string {
 			return unit
 		}
 	}
-	name := ProgramName(k.build.Path, k.path)
+	name := ProgramName(build.Path, exe)
 	if !usable([]byte(name)) {
 		return "unnamed"
 	}

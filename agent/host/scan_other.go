@@ -24,3 +24,8 @@ func Alive(string) bool { return true }
 
 // SelfID is "": a process has no name here that outlives its number.
 func SelfID() string { return "" }
+
+// Identify says that it cannot be done.
+func Identify(int) (Identity, error) {
+	return Identity{}, inquest.Errorf(inquest.ErrUnavailable, "processes cannot be looked at here: it needs Linux's /proc")
+}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/goinquest/inquest/agent/durable"
 )
 
 // fileKey is the name of a baseline's files without the extension.
@@ -28,7 +30,7 @@ func (s *Spool) Baseline(key string) (b Baseline, ok bool) {
 		return Baseline{}, false
 	}
 	name := k + extBaseline
-	data, err := os.ReadFile(s.files.path(dirBaselines, name))
+	data, err := os.ReadFile(s.files.Path(dirBaselines, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Baseline{}, false
 	}
@@ -61,7 +63,7 @@ func (s *Spool) unstage(p *put) {
 	if p.baseline == nil {
 		return
 	}
-	if err := s.files.remove(dirBaselines + "/" + fileKey(p.baseline.Key) + extNext); err != nil {
+	if err := s.files.Remove(dirBaselines + "/" + fileKey(p.baseline.Key) + extNext); err != nil {
 		s.SetLastError(fmt.Errorf("remove staged baseline: %w", err))
 	}
 }
@@ -72,7 +74,7 @@ func (s *Spool) promote(k string) error {
 	if !s.unpromoted[k] {
 		return nil
 	}
-	if err := s.files.rename(dirBaselines+"/"+k+extNext, dirBaselines+"/"+k+extBaseline); err != nil {
+	if err := s.files.Rename(dirBaselines+"/"+k+extNext, dirBaselines+"/"+k+extBaseline); err != nil {
 		err = fmt.Errorf("commit baseline: %w", err)
 		s.SetLastError(err)
 		return err
@@ -90,17 +92,17 @@ func (s *Spool) Forget(before time.Time, keep map[string]bool) {
 	}
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
-	list, err := s.files.list(dirBaselines)
+	list, err := s.files.List(dirBaselines)
 	if err != nil {
 		s.SetLastError(err)
 		return
 	}
 	for _, f := range list {
-		k, ok := strings.CutSuffix(f.name, extBaseline)
-		if !ok || kept[k] || !f.info.ModTime().Before(before) {
+		k, ok := strings.CutSuffix(f.Name, extBaseline)
+		if !ok || kept[k] || !f.Info.ModTime().Before(before) {
 			continue
 		}
-		if err := s.files.remove(dirBaselines + "/" + f.name); err != nil {
+		if err := s.files.Remove(dirBaselines + "/" + f.Name); err != nil {
 			s.SetLastError(err)
 			continue
 		}
@@ -114,7 +116,7 @@ func (s *Spool) Forget(before time.Time, keep map[string]bool) {
 // recoverBaselines settles the states that were staged when the agent died:
 // one whose profile is queued is committed, any other never was.
 func (s *Spool) recoverBaselines() error {
-	list, err := s.files.list(dirBaselines)
+	list, err := s.files.List(dirBaselines)
 	if err != nil {
 		return err
 	}
@@ -123,30 +125,30 @@ func (s *Spool) recoverBaselines() error {
 		queued[e.seq] = true
 	}
 	for _, f := range list {
-		if k, ok := strings.CutSuffix(f.name, extNext); ok {
+		if k, ok := strings.CutSuffix(f.Name, extNext); ok {
 			if err := s.settle(k, f, queued); err != nil {
 				return err
 			}
 		}
 	}
-	if err := s.files.syncDir(dirBaselines); err != nil {
+	if err := s.files.SyncDir(dirBaselines); err != nil {
 		return err
 	}
-	if list, err = s.files.list(dirBaselines); err != nil {
+	if list, err = s.files.List(dirBaselines); err != nil {
 		return err
 	}
 	for _, f := range list {
-		if k, ok := strings.CutSuffix(f.name, extBaseline); ok {
-			s.baselines[k] = f.info.Size()
-			s.bytes += f.info.Size()
+		if k, ok := strings.CutSuffix(f.Name, extBaseline); ok {
+			s.baselines[k] = f.Info.Size()
+			s.bytes += f.Info.Size()
 		}
 	}
 	return nil
 }
 
 // settle decides on one staged state.
-func (s *Spool) settle(k string, f found, queued map[uint64]bool) error {
-	data, err := os.ReadFile(s.files.path(dirBaselines, f.name))
+func (s *Spool) settle(k string, f durable.Found, queued map[uint64]bool) error {
+	data, err := os.ReadFile(s.files.Path(dirBaselines, f.Name))
 	if err != nil {
 		return err
 	}
@@ -156,11 +158,11 @@ func (s *Spool) settle(k string, f found, queued map[uint64]bool) error {
 		// Which profile it belongs to is not known, so the older state may
 		// have been used up already: starting afresh loses one interval,
 		// using it could count one twice.
-		s.quarantine(dirBaselines, f.name, f.info.Size(), err.Error())
-		return s.files.remove(dirBaselines + "/" + k + extBaseline)
+		s.quarantine(dirBaselines, f.Name, f.Info.Size(), err.Error())
+		return s.files.Remove(dirBaselines + "/" + k + extBaseline)
 	case queued[h.Sequence]:
-		return s.files.rename(dirBaselines+"/"+f.name, dirBaselines+"/"+k+extBaseline)
+		return s.files.Rename(dirBaselines+"/"+f.Name, dirBaselines+"/"+k+extBaseline)
 	default:
-		return s.files.remove(dirBaselines + "/" + f.name)
+		return s.files.Remove(dirBaselines + "/" + f.Name)
 	}
 }

@@ -45,8 +45,6 @@ const (
 	extBaseline = ".baseline"
 	extNext     = ".next"
 	extReason   = ".reason"
-
-	prefixTemp = ".tmp-"
 )
 
 const (

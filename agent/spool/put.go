@@ -75,12 +75,12 @@ func (s *Spool) commit(batch []*put) {
 	}
 	together(batch, func(p *put) {
 		if p.baseline != nil {
-			p.fail(s.files.write(dirBaselines, fileKey(p.baseline.Key)+extNext, p.base))
+			p.fail(s.files.Write(dirBaselines, fileKey(p.baseline.Key)+extNext, p.base))
 		}
 	})
 	s.sync(dirBaselines, batch)
 	together(batch, func(p *put) {
-		if err := s.files.write(dirQueue, profileName(p.item.Sequence), p.data); err != nil {
+		if err := s.files.Write(dirQueue, profileName(p.item.Sequence), p.data); err != nil {
 			p.fail(fmt.Errorf("spool profile: %w", err))
 			s.unstage(p)
 		}
@@ -202,7 +202,7 @@ func (s *Spool) drop(i int) {
 // removeProfile removes an entry's file. Callers hold s.mu.
 func (s *Spool) removeProfile(e *entry) {
 	s.bytes -= e.size
-	if err := s.files.remove(dirQueue + "/" + profileName(e.seq)); err != nil {
+	if err := s.files.Remove(dirQueue + "/" + profileName(e.seq)); err != nil {
 		s.lastError = err.Error()
 	}
 }
@@ -215,7 +215,7 @@ func (s *Spool) sync(dir string, batch []*put) {
 		if p.err != nil || dir == dirBaselines && p.baseline == nil {
 			continue
 		}
-		if err := s.files.syncDir(dir); err != nil {
+		if err := s.files.SyncDir(dir); err != nil {
 			s.SetLastError(fmt.Errorf("sync spool: %w", err))
 		}
 		return

@@ -57,7 +57,7 @@ func (s *Spool) Wake() <-chan struct{} { return s.wake }
 // is gone from the queue.
 func (s *Spool) Read(seq uint64) (Header, []byte, error) {
 	name := profileName(seq)
-	data, err := os.ReadFile(s.files.path(dirQueue, name))
+	data, err := os.ReadFile(s.files.Path(dirQueue, name))
 	if err == nil {
 		var h Header
 		var body []byte
@@ -99,12 +99,12 @@ func (s *Spool) Refuse(seq uint64, reason string) {
 	s.refused++
 	s.lastError = reason
 	name := profileName(seq)
-	if err := s.files.rename(dirQueue+"/"+name, dirRefused+"/"+name); err != nil {
+	if err := s.files.Rename(dirQueue+"/"+name, dirRefused+"/"+name); err != nil {
 		s.removeProfile(e)
 		return
 	}
 	text := reason + "\n"
-	if s.files.write(dirRefused, name+extReason, []byte(text)) == nil {
+	if s.files.Write(dirRefused, name+extReason, []byte(text)) == nil {
 		s.bytes += int64(len(text))
 	}
 	s.trim(dirRefused, 2*keptRefused) // each has two files

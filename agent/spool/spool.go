@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/agent/durable"
 )
 
 // Options say where a spool is and how much it may hold.
@@ -58,7 +59,7 @@ const (
 
 // Spool is an open spool directory.
 type Spool struct {
-	files   files
+	files   durable.Files
 	quota   int64
 	maxAge  time.Duration
 	log     *slog.Logger
@@ -102,7 +103,7 @@ type entry struct {
 // what a crash left. Of kind inquest.ErrConflict if another process has it.
 func Open(o Options) (*Spool, error) {
 	s := &Spool{
-		files: files{root: o.Dir, after: o.AfterOp}, quota: o.QuotaBytes, maxAge: o.MaxAge, log: o.Logger, now: o.Now,
+		files: durable.Files{Root: o.Dir, After: o.AfterOp}, quota: o.QuotaBytes, maxAge: o.MaxAge, log: o.Logger, now: o.Now,
 		baselines: map[string]int64{}, unpromoted: map[string]bool{}, wake: make(chan struct{}, 1),
 	}
 	if s.quota <= 0 {
@@ -118,11 +119,11 @@ func Open(o Options) (*Spool, error) {
 		s.now = time.Now
 	}
 	for _, d := range []string{"", dirQueue, dirBaselines, dirRefused, dirDamaged} {
-		if err := os.MkdirAll(s.files.path(d), 0o700); err != nil {
+		if err := os.MkdirAll(s.files.Path(d), 0o700); err != nil {
 			return nil, fmt.Errorf("make spool directory: %w", err)
 		}
 	}
-	lock, err := lockFile(s.files.path(nameLock))
+	lock, err := durable.Lock(s.files.Path(nameLock))
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func (s *Spool) AgentID() string { return s.agentID }
 
 // recover reads the directory.
 func (s *Spool) recover(agentID string) error {
-	if _, err := s.files.list(""); err != nil {
+	if _, err := s.files.List(""); err != nil {
 		return err
 	}
 	s.agentID = agentID
@@ -183,7 +184,7 @@ func (s *Spool) recover(agentID string) error {
 // textFile reads a name kept in a file of its own. If it is not there or
 // empty a random one is made and kept.
 func (s *Spool) textFile(name string) (string, error) {
-	data, err := os.ReadFile(s.files.path(name))
+	data, err := os.ReadFile(s.files.Path(name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
@@ -196,34 +197,34 @@ func (s *Spool) textFile(name string) (string, error) {
 		return "", err
 	}
 	text = hex.EncodeToString(b[:])
-	if err := s.files.write("", name, []byte(text+"\n")); err != nil {
+	if err := s.files.Write("", name, []byte(text+"\n")); err != nil {
 		return "", err
 	}
-	return text, s.files.syncDir("")
+	return text, s.files.SyncDir("")
 }
 
 func (s *Spool) recoverQueue() error {
-	queued, err := s.files.list(dirQueue)
+	queued, err := s.files.List(dirQueue)
 	if err != nil {
 		return err
 	}
 	for _, f := range queued {
-		seq, ok := parseProfileName(f.name)
+		seq, ok := parseProfileName(f.Name)
 		if !ok {
-			s.quarantine(dirQueue, f.name, f.info.Size(), "the name is not that of a spooled profile")
+			s.quarantine(dirQueue, f.Name, f.Info.Size(), "the name is not that of a spooled profile")
 			continue
 		}
-		s.entries = append(s.entries, &entry{seq: seq, size: f.info.Size(), taken: f.info.ModTime()})
-		s.bytes += f.info.Size()
+		s.entries = append(s.entries, &entry{seq: seq, size: f.Info.Size(), taken: f.Info.ModTime()})
+		s.bytes += f.Info.Size()
 	}
 	sort.Slice(s.entries, func(i, j int) bool { return s.entries[i].seq < s.entries[j].seq })
 	for _, d := range []string{dirRefused, dirDamaged} {
-		kept, err := s.files.list(d)
+		kept, err := s.files.List(d)
 		if err != nil {
 			return err
 		}
 		for _, f := range kept {
-			s.bytes += f.info.Size()
+			s.bytes += f.Info.Size()
 		}
 	}
 	return nil
@@ -233,7 +234,7 @@ func (s *Spool) recoverQueue() error {
 // spool's identity. If what was given away is not known any more, only a new
 // identity makes sure that no key is used twice; queued profiles keep theirs.
 func (s *Spool) recoverSequence() error {
-	data, err := os.ReadFile(s.files.path(nameSequence))
+	data, err := os.ReadFile(s.files.Path(nameSequence))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -248,13 +249,13 @@ func (s *Spool) recoverSequence() error {
 	}
 	// In this order: the sequence is never there beside an identity under
 	// which it may have been used.
-	if err := s.files.remove(nameIdentity); err != nil {
+	if err := s.files.Remove(nameIdentity); err != nil {
 		return err
 	}
-	if err := s.files.syncDir(""); err != nil {
+	if err := s.files.SyncDir(""); err != nil {
 		return err
 	}
-	return s.files.write("", nameSequence, []byte(strconv.FormatUint(s.next, 10)+"\n"))
+	return s.files.Write("", nameSequence, []byte(strconv.FormatUint(s.next, 10)+"\n"))
 }
 
 // reserve makes n sequences from s.next on safe to give away: after a restart
@@ -264,10 +265,10 @@ func (s *Spool) reserve(n uint64) error {
 		return nil
 	}
 	upTo := s.next + n + reserveStep
-	if err := s.files.write("", nameSequence, []byte(strconv.FormatUint(upTo, 10)+"\n")); err != nil {
+	if err := s.files.Write("", nameSequence, []byte(strconv.FormatUint(upTo, 10)+"\n")); err != nil {
 		return err
 	}
-	if err := s.files.syncDir(""); err != nil {
+	if err := s.files.SyncDir(""); err != nil {
 		return err
 	}
 	s.reserved = upTo
@@ -279,7 +280,7 @@ func (s *Spool) reserve(n uint64) error {
 func (s *Spool) quarantine(dir, name string, size int64, why string) {
 	s.damaged++
 	s.log.Error("spool file damaged, moved aside", "file", name, inquest.LogErr, why)
-	if err := s.files.rename(dir+"/"+name, dirDamaged+"/"+name); err != nil {
+	if err := s.files.Rename(dir+"/"+name, dirDamaged+"/"+name); err != nil {
 		s.log.Error("move damaged spool file", "file", name, inquest.LogErr, err)
 		return
 	}
@@ -290,17 +291,17 @@ func (s *Spool) quarantine(dir, name string, size int64, why string) {
 // trim keeps the newest n files of a directory. Callers hold s.mu or are the
 // only user.
 func (s *Spool) trim(dir string, n int) {
-	kept, err := s.files.list(dir)
+	kept, err := s.files.List(dir)
 	if err != nil || len(kept) <= n {
 		return
 	}
 	sort.Slice(kept, func(i, j int) bool {
-		a, b := kept[i].info.ModTime(), kept[j].info.ModTime()
-		return a.Before(b) || a.Equal(b) && kept[i].name < kept[j].name
+		a, b := kept[i].Info.ModTime(), kept[j].Info.ModTime()
+		return a.Before(b) || a.Equal(b) && kept[i].Name < kept[j].Name
 	})
 	for _, f := range kept[:len(kept)-n] {
-		if s.files.remove(dir+"/"+f.name) == nil {
-			s.bytes -= f.info.Size()
+		if s.files.Remove(dir+"/"+f.Name) == nil {
+			s.bytes -= f.Info.Size()
 		}
 	}
 }

@@ -14,17 +14,35 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent"
+	"github.com/goinquest/inquest/agent/corepattern"
 	"github.com/goinquest/inquest/internal/buildinfo"
 	"github.com/goinquest/inquest/internal/program"
 )
 
-func main() { program.Main("agent", run) }
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case corepattern.CommandPipe, corepattern.CommandGuardian, corepattern.CommandTrial:
+			// A process is held until these are done, so nothing comes before them.
+			os.Exit(runCoreHelper(os.Args[1], os.Args[2:]))
+		}
+	}
+	program.Main("agent", run)
+}
+
+// commands are the subcommands that people call.
+var commands = map[string]func(ctx context.Context, args []string, stdout io.Writer) error{
+	"targets":       runTargets,
+	"setup-cores":   runSetupCores,
+	"doctor":        runDoctor,
+	"restore-cores": runRestoreCores,
+}
 
 // run is the whole program. It returns when ctx has ended and everything has
 // stopped, or when the agent cannot start.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "targets" {
-		return runTargets(ctx, args[1:], stdout)
+	if len(args) > 0 && commands[args[0]] != nil {
+		return commands[args[0]](ctx, args[1:], stdout)
 	}
 	o, done, err := parse(args, os.Environ(), stdout)
 	if done || err != nil {
@@ -51,6 +69,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SpoolDir:        o.Spool,
 		SpoolQuotaBytes: o.SpoolQuota,
 		UploadRateBytes: o.UploadRate,
+		CoreQuotaBytes:  o.CoreQuota,
+		CoreMinFree:     o.minFree(),
+		CoreRateBytes:   o.CoreRate,
+		CoresDir:        o.CoresDir,
 		Host:            o.Hostname,
 		Version:         buildinfo.Read().Version,
 		Config:          o.Config,
@@ -90,7 +112,7 @@ func serve(ctx context.Context, a *agent.Agent, o *options, log *slog.Logger, le
 }
 
 // reloadable are the settings that take effect without a restart.
-var reloadable = []string{"config", "log-level", "self-profile", "upload-binaries"}
+var reloadable = []string{"config", "log-level", "self-profile", "upload-binaries", "capture-crashes"}
 
 // reload reads the configuration again. When the new one is wrong, the old
 // one stays.

@@ -29,6 +29,11 @@ type options struct {
 	SelfProfile     bool
 	UploadBinaries  bool
 	UploadRate      int64
+	Capture         bool
+	CoresDir        string
+	CoreRate        int64
+	CoreQuota       int64
+	CoreMinFree     int64
 	ShutdownTimeout time.Duration
 	Log             program.Logging
 	Config          agent.Config
@@ -40,7 +45,10 @@ type options struct {
 // define makes the agent's settings.
 func define(o *options) *settings.Set {
 	s := settings.New("agent", "agent finds the Go services of a host, takes their profiles and ships them to a collector.",
-		settings.Command{Name: "targets", Args: "[-json]", Summary: "show what would be scraped, and why not the rest, without scraping"})
+		settings.Command{Name: "targets", Args: "[-json]", Summary: "show what would be scraped, and why not the rest, without scraping"},
+		settings.Command{Name: "setup-cores", Args: "[-dry-run] [-mode MODE] [-json]", Summary: "say how core dumps would be got at, and try it with a program that dies"},
+		settings.Command{Name: "doctor", Args: "[-json] [PID|SERVICE]", Summary: "say why a core, a crash text or a profile of a Go process would be missing, and what cures it"},
+		settings.Command{Name: "restore-cores", Args: "[-cores-dir DIRECTORY]", Summary: "give the host back the core pattern that an agent which was killed has left changed"})
 	s.Group("Collector")
 	s.String(&o.Collector, "collector", "", "`URL` of the collector; required")
 	s.String(&o.TokenFile, "token-file", "", "`FILE` that holds the token for the collector, read again for every request").Path = true
@@ -52,6 +60,12 @@ func define(o *options) *settings.Set {
 	s.Group("Executables")
 	s.Bool(&o.UploadBinaries, "upload-binaries", true, "upload executables of running programs that the collector lacks, for it to name what has no names; false is the same as upload in the file's refuse")
 	s.Size(&o.UploadRate, "upload-rate", 10<<20, 64<<10, "`BYTES` a second of executables to upload at most")
+	s.Group("Cores and crash texts")
+	s.Bool(&o.Capture, "capture-crashes", true, "take cores and crash texts of processes that die, as the file's sections capture and crash_texts say; without them, cores only, if the host allows it and nobody else takes them; false leaves the host's core pattern alone")
+	coresDir(s, &o.CoresDir)
+	s.Size(&o.CoreRate, "core-upload-rate", 10<<20, 64<<10, "`BYTES` a second of cores to upload at most")
+	s.Size(&o.CoreQuota, "core-quota", 4<<30, 16<<20, "`BYTES` that cores, crashes and their texts may take below the spool's directory, beside -spool-quota; beyond, the oldest full cores become minicores, then cores, texts and at last crashes go")
+	s.Size(&o.CoreMinFree, "core-min-free", 1<<30, 0, "`BYTES` of the disk that cores leave free")
 	s.Group("Spool")
 	s.String(&o.Spool, "spool", "", "`DIRECTORY` that holds what the collector does not have yet; without it $STATE_DIRECTORY, which systemd sets, else ~/.local/state/inquest/agent").Path = true
 	s.Size(&o.SpoolQuota, "spool-quota", 1<<30, 1<<20, "`BYTES` the spool may take; beyond, the oldest profiles go")
@@ -88,10 +102,21 @@ func (o *options) finish() {
 	if !o.SelfProfile {
 		o.Config.Self.Enabled = false
 	}
+	if !o.Capture {
+		o.Config.Capture.Mode, o.Config.CrashTexts = "off", agent.CrashTextConfig{}
+	}
 	if !o.UploadBinaries && !slices.Contains(o.Config.Refuse, inquest.RefuseUpload) {
 		o.Config.Refuse = append(o.Config.Refuse, inquest.RefuseUpload)
 	}
 	o.Config.SetDirectory(filepath.Dir(o.set.File()))
+}
+
+// minFree is CoreMinFree as package agent takes it: 0 is a default there.
+func (o *options) minFree() int64 {
+	if o.CoreMinFree == 0 {
+		return -1
+	}
+	return o.CoreMinFree
 }
 
 // defaultSpool is where the spool goes when nobody says: the directory systemd

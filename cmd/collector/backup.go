@@ -53,16 +53,19 @@ func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) err
 		return err
 	}
 	fmt.Fprintf(stdout, "backed up %d profiles in %s%s, %s, to %s in %s\n",
-		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), settings.SizeText(m.Bytes), f.Out, time.Since(began).Round(time.Millisecond))
+		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries, m.Cores), settings.SizeText(m.Bytes), f.Out, time.Since(began).Round(time.Millisecond))
 	return warnMissing(stderr, m)
 }
 
-// andBinaries says how many there are, if any.
-func andBinaries(n int) string {
-	if n == 0 {
-		return ""
+// andBinaries says how many binaries and cores there are, if any.
+func andBinaries(binaries, cores int) (text string) {
+	if binaries > 0 {
+		text = " and " + count(binaries, "binary", "binaries")
 	}
-	return " and " + count(n, "binary", "binaries")
+	if cores > 0 {
+		text += " and " + count(cores, "core", "cores")
+	}
+	return text
 }
 
 // warnMissing names blocks that could not be backed up.

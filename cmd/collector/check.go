@@ -135,7 +135,7 @@ func spellReport(r *store.CheckReport) string {
 		how = ", every value decoded"
 	}
 	fmt.Fprintf(&b, "checked %s with %d profiles of %s%s, %s of the log, %s in %s%s\n",
-		count(r.Blocks, "block", "blocks"), r.Profiles, count(r.Parts, "part", "parts"), andBinaries(r.Binaries), count(r.Commits, "commit", "commits"),
+		count(r.Blocks, "block", "blocks"), r.Profiles, count(r.Parts, "part", "parts"), andBinaries(r.Binaries, r.Cores), count(r.Commits, "commit", "commits"),
 		settings.SizeText(r.Bytes), time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond), how)
 	if s := &r.Space; r.Blocks > 0 {
 		fmt.Fprintf(&b, "of blocks, profiles are %s and their dictionaries %s; rollups of 5m, 1h, 1d %s, %s, %s, of functions of the fleet %s and their dictionaries %s; digests %s\n",

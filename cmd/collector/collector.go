@@ -32,6 +32,7 @@ type collector struct {
 
 	listener net.Listener
 	store    *store.Store
+	crashes  *ingest.Crashes
 	vulns    vulns
 	web      *web.Server
 	agent    *agent.Agent
@@ -176,6 +177,9 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 	c.stops = append(c.stops, stop{"binaries", func(ctx context.Context) error {
 		return within(ctx, func() error { binaries.Stop(); return nil })
 	}})
+	if c.crashes, err = ingest.NewCrashes(ingest.CrashesOptions{Store: c.store, Logger: c.log, Capture: c.o.capture()}); err != nil {
+		return usage(c.o.set.InSection("capture", err))
+	}
 	engine := query.New(query.Options{Store: c.store, MemoryBytes: b.queries, Symbols: binaries})
 	if err := b.register(registry, c.store, engine); err != nil {
 		return err
@@ -187,7 +191,8 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 	w, err := web.New(web.Options{
 		Store:           c.store,
 		Ingest:          in,
-		Fleet:           ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds, Missing: binaries.Lease}),
+		Fleet:           ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds, Missing: binaries.Lease, Capture: c.crashes.Policy}),
+		Crashes:         c.crashes,
 		Binaries:        binaries,
 		Vulnerabilities: c.vulns.of,
 		Query:           engine,

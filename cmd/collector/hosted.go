@@ -9,6 +9,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent"
+	"github.com/goinquest/inquest/agent/corepattern"
 	"github.com/goinquest/inquest/internal/buildinfo"
 	"github.com/goinquest/inquest/internal/demo"
 )
@@ -17,6 +18,9 @@ import (
 // collector itself and of what the configuration names, and speaks to the
 // server over no network.
 func (c *collector) startAgent(registry *prometheus.Registry) error {
+	if err := c.checkCapture(c.o.Scrape); err != nil {
+		return err
+	}
 	c.scrape = c.o.Scrape
 	a, err := agent.New(agent.Options{
 		Collector:  "http://collector",
@@ -38,8 +42,22 @@ func (c *collector) startAgent(registry *prometheus.Registry) error {
 	return a.Start(context.Background())
 }
 
+// checkCapture refuses to have the kernel give its cores to the collector: they
+// go to a program of their own, which has the helpers that this takes.
+func (c *collector) checkCapture(config agent.Config) error {
+	switch config.Capture.Mode {
+	case "", corepattern.ModeOff, corepattern.ModeDirectory, corepattern.ModeSystemd:
+		return nil
+	}
+	return usage(c.o.set.InSection("scrape", inquest.Errorf(inquest.ErrInvalid,
+		"capture.mode: %q: the agent inside the collector reads files only, want directory, systemd or off; run cmd/agent beside it to take cores from the kernel", config.Capture.Mode)))
+}
+
 // setScrape changes what the configuration names.
 func (c *collector) setScrape(config agent.Config) error {
+	if err := c.checkCapture(config); err != nil {
+		return err
+	}
 	c.scrapeMu.Lock()
 	defer c.scrapeMu.Unlock()
 	old := c.scrape

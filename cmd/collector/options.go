@@ -26,6 +26,7 @@ type options struct {
 	Data      string
 	Retention time.Duration
 	Keep      retention // of the file; Retention is its Raw
+	Capture   capture
 	Epoch     time.Duration
 
 	MaxBinary    int64
@@ -85,6 +86,7 @@ func define(o *options) *settings.Set {
 	o.Log.Define(s)
 	o.Keep = defaultRetention
 	s.Section("retention", "how long what is kept, see How long things are kept", &o.Keep)
+	s.Section("capture", "what is wanted of processes that die, see Crashes and cores", &o.Capture)
 	s.Section("debuginfod", "servers that are asked for executables nobody uploaded", &o.Debuginfod)
 	s.Section("tokens", "who may do what, see collector token", &o.Tokens)
 	o.Scrape.Self = agent.SelfConfig{Enabled: true, Service: "inquest-collector"}

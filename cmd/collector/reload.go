@@ -35,6 +35,9 @@ func (c *collector) reload(level *slog.LevelVar) {
 	if err := c.store.SetRetention(next.retention()); err != nil {
 		c.log.Error("retention not reloaded, the old one stays", inquest.LogErr, err)
 	}
+	if err := c.crashes.SetCapture(next.capture()); err != nil {
+		c.log.Error("capture not reloaded, the old one stays", inquest.LogErr, err)
+	}
 	if err := c.vulns.read(next.Vulns); err != nil {
 		c.log.Error("vulnerabilities not reloaded, the old ones stay", inquest.LogErr, err)
 	}

@@ -56,7 +56,7 @@ func runRestore(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return err
 	}
 	fmt.Fprintf(stdout, "restored %d profiles in %s%s, %s, of %s to %s\n",
-		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries), settings.SizeText(m.Bytes), m.Created.UTC().Format(utcForm), data)
+		m.Profiles, count(m.Blocks, "block", "blocks"), andBinaries(m.Binaries, m.Cores), settings.SizeText(m.Bytes), m.Created.UTC().Format(utcForm), data)
 	if deletions == "" {
 		err = warnDeletions(stderr, m)
 	} else {

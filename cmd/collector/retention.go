@@ -28,6 +28,12 @@ type retention struct {
 
 	BinariesUnused   age  `yaml:"binaries_unused"`
 	BinariesMaxBytes size `yaml:"binaries_max_bytes"`
+
+	Crashes       age      `yaml:"crashes"`
+	CrashTexts    age      `yaml:"crash_texts"`
+	Cores         age      `yaml:"cores"`
+	CoresMaxBytes size     `yaml:"cores_max_bytes"`
+	CoresPerGroup perGroup `yaml:"cores_per_group"`
 }
 
 type serviceRetention struct {
@@ -50,6 +56,8 @@ func (o *options) retention() store.Retention {
 		MaxBytes: int64(k.MaxBytes), RawMaxBytes: int64(k.RawMaxBytes),
 		KeepFree: k.KeepFree.bytes, KeepFreePercent: k.KeepFree.percent, KeepFreeAll: k.LastDayToo,
 		BinariesUnused: time.Duration(k.BinariesUnused), BinariesMaxBytes: int64(k.BinariesMaxBytes),
+		Crashes: time.Duration(k.Crashes), CrashTexts: time.Duration(k.CrashTexts), Cores: time.Duration(k.Cores),
+		CoresMaxBytes: int64(k.CoresMaxBytes), CoresMore: int(k.CoresPerGroup),
 	}
 	for kind, a := range k.Kinds {
 		if r.Kinds == nil {
@@ -78,6 +86,21 @@ func (a *age) UnmarshalYAML(n *yaml.Node) error {
 		return fmt.Errorf("line %d: %q: want an age of at least 1m such as 15d, or forever", n.Line, n.Value)
 	}
 	*a = age(d)
+	return nil
+}
+
+// perGroup is how many cores of a group are kept beside the first, the last
+// and the largest; none is -1.
+type perGroup int
+
+func (g *perGroup) UnmarshalYAML(n *yaml.Node) error {
+	v, err := strconv.Atoi(n.Value)
+	if err != nil || v < 0 || v > 1000 {
+		return fmt.Errorf("line %d: %q: want a number from 0 to 1000", n.Line, n.Value)
+	}
+	if *g = perGroup(v); v == 0 {
+		*g = -1
+	}
 	return nil
 }
 

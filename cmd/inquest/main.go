@@ -25,6 +25,9 @@ type command struct {
 var commands = []command{
 	{settings.Command{Name: "push", Args: "-to URL [flags] FILE…", Summary: "store executables, debug information and source in a collector"}, runPush},
 	{settings.Command{Name: "builds", Args: "-to URL [flags] [ID]", Summary: "show which builds a collector knows, and which are affected by vulnerabilities"}, runBuilds},
+	{settings.Command{Name: "crashes", Args: "-to URL [flags] [ID]", Summary: "show which processes died, and of what"}, runCrashes},
+	{settings.Command{Name: "core", Args: "ls|download|pin|unpin|rm|push -to URL [flags]", Summary: "list, download, keep, delete and send cores"}, runCore},
+	{settings.Command{Name: "snapshot", Args: "-to URL [flags] SERVICE/INSTANCE", Summary: "copy the memory of a process that goes on"}, runSnapshot},
 	{settings.Command{Name: "load", Args: "-to URL [flags]", Summary: "send a simulated fleet to a collector and measure what it takes"}, runLoad},
 }
 

@@ -28,10 +28,15 @@ type options struct {
 	recorder  *recorder
 	args      string // of the collector, separated by spaces
 	dir       string
-	workload  string
-	asJSON    bool
-	progress  *load.Progress
-	log       io.Writer // what the collectors write
+
+	// Of the workload capture.
+	heapMiB, bigMiB int
+	rejections      int
+	whole           bool
+	workload        string
+	asJSON          bool
+	progress        *load.Progress
+	log             io.Writer // what the collectors write
 }
 
 func main() {
@@ -40,6 +45,13 @@ func main() {
 	if len(os.Args) == 4 && os.Args[1] == settleCommand {
 		if err := settleStore(ctx, os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: settle:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if is, err := guardian(os.Args); is {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
 		return
@@ -57,7 +69,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&o.profiles, "profiles", 20_000, "profiles to send, of each workload")
 	fs.IntVar(&o.services, "services", 10, "services that send; the tenth is the one asked about")
 	fs.IntVar(&o.instances, "instances", 32, "instances of each service; each sends a CPU and a heap profile a minute")
-	fs.StringVar(&o.workload, "workload", "all", "steady, standard, novelty or all")
+	fs.StringVar(&o.workload, "workload", "all", "steady, standard, novelty or all of them, or capture: what it costs to take cores, as root")
+	fs.IntVar(&o.heapMiB, "heap", 1024, "MiB of the heap whose minicore is compared (capture)")
+	fs.IntVar(&o.bigMiB, "big", 10<<10, "MiB of the full core while which the agent's memory is measured (capture)")
+	fs.IntVar(&o.rejections, "rejections", 10_000, "deaths that are rejected (capture)")
+	fs.BoolVar(&o.whole, "whole", false, "let the pipe handler that is compared with read all it is given (capture)")
 	fs.StringVar(&o.collector, "collector", "", "collector binary to measure (default: build ./cmd/collector)")
 	fs.StringVar(&o.args, "args", "", "further flags of the collector, as in -args '-memory 256MiB'")
 	fs.StringVar(&o.pgo, "pgo", "cmd/collector/default.pgo", "CPU profile to build by")
@@ -75,6 +91,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 	o.dir = dir
+	if o.workload == "capture" {
+		return measureCapture(ctx, o, stdout)
+	}
 	results, err := measure(ctx, o)
 	o.progress.Done()
 	if err != nil {

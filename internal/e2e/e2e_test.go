@@ -19,6 +19,7 @@ import (
 
 	"github.com/goinquest/inquest/internal/fleet"
 	"github.com/goinquest/inquest/internal/proc"
+	"github.com/goinquest/inquest/internal/testprog"
 )
 
 var build struct {
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	build.dir, build.bins = dir, map[string]string{}
-	code := m.Run()
+	code := testprog.Main(m)
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -105,7 +105,7 @@ func eventually(t *testing.T, bound time.Duration, what string, check func() err
 
 func startAgent(t *testing.T, collector, spool string, args ...string) *proc.Process {
 	t.Helper()
-	args = append([]string{"-collector", collector, "-spool", spool}, args...)
+	args = append([]string{"-collector", collector, "-spool", spool, "-capture-crashes=false"}, args...)
 	p, err := proc.Start(output(t, "agent"), nil, binary(t, "agent"), args...)
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,13 @@ const (
 // ErrRefused is an error that ends a program with ExitRefused.
 var ErrRefused = errors.New("refused")
 
+// Status is an error that ends a program with this exit code and without a
+// word: what there is to say has been written.
+type Status int
+
+// Error names the code, for tests: people do not get to see it.
+func (s Status) Error() string { return fmt.Sprintf("exit code %d", int(s)) }
+
 // Run is a whole program: it returns when ctx ends and everything it started
 // has stopped, or when it cannot go on.
 type Run func(ctx context.Context, args []string, stdout, stderr io.Writer) error
@@ -46,7 +53,7 @@ func Main(name string, run Run) {
 	}()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	cancel()
-	if err != nil {
+	if status := Status(0); err != nil && !errors.As(err, &status) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
 	os.Exit(ExitCode(err))
@@ -55,9 +62,12 @@ func Main(name string, run Run) {
 // ExitCode is the exit code that belongs to the error of a Run.
 func ExitCode(err error) int {
 	var usage *settings.Error
+	var status Status
 	switch {
 	case err == nil:
 		return ExitOK
+	case errors.As(err, &status):
+		return int(status)
 	case errors.As(err, &usage):
 		return ExitUsage
 	case errors.Is(err, ErrRefused):

@@ -30,7 +30,7 @@ import (
 const root = "../.."
 
 // pages are the documentation whose commands are run.
-var pages = []string{"README.md", "docs/use.md", "docs/operate.md", "docs/sizing.md", "docs/api.md"}
+var pages = []string{"README.md", "docs/use.md", "docs/operate.md", "docs/sizing.md", "docs/api.md", "docs/capture.md", "docs/crashes.md"}
 
 // elsewhere are the commands that another test runs, and which.
 var elsewhere = map[string]string{
@@ -150,7 +150,8 @@ func runPage(t *testing.T, commands string) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it stops what it has started
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PPROF_TMPDIR="+dir, "HOME="+dir)
+	// The core pattern is of the whole machine, and no page is about changing it.
+	cmd.Env = append(os.Environ(), "PPROF_TMPDIR="+dir, "HOME="+dir, "INQUEST_CAPTURE_CRASHES=false")
 	cmd.Env = append(cmd.Env, goEnvironment(t)...)
 	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {

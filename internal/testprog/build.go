@@ -65,7 +65,8 @@ var built struct {
 // Main runs the tests of a package, with programs that are built only once,
 // and deletes these: for TestMain, with os.Exit.
 func Main(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "testprog")
+	sweep()
+	dir, err := os.MkdirTemp("", fmt.Sprintf("testprog-%d-", os.Getpid()))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -73,6 +74,25 @@ func Main(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	built.dir, built.paths = dir, map[string]string{}
 	return m.Run()
+}
+
+// sweep deletes what test runs left that were killed.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "testprog-*-*"))
+	for _, dir := range dirs {
+		var pid int
+		if _, err := fmt.Sscanf(filepath.Base(dir), "testprog-%d-", &pid); err != nil {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprint("/proc/", pid)); os.IsNotExist(err) && exists("/proc/self") {
+			os.RemoveAll(dir)
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Path builds the program, if this test run has not yet, and returns where it

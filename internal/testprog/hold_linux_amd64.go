@@ -31,6 +31,7 @@ type Held struct {
 
 	out  *os.File
 	logs string
+	regs []syscall.PtraceRegs // of the threads
 }
 
 // Hold runs a program until it dies and holds it there. With stop it is
@@ -144,7 +145,7 @@ func (tr *tracer) follow() error {
 			}
 			continue
 		}
-		sig, _, known := tr.stopped(tid, status)
+		sig, known := tr.stopped(tid, status)
 		if !known {
 			continue
 		}
@@ -163,16 +164,16 @@ func (tr *tracer) follow() error {
 
 // stopped says which signal a thread that stopped is to get; known is false
 // if it was a new one, which goes on.
-func (tr *tracer) stopped(tid int, status syscall.WaitStatus) (sig syscall.Signal, event int, known bool) {
+func (tr *tracer) stopped(tid int, status syscall.WaitStatus) (sig syscall.Signal, known bool) {
 	if _, ok := tr.threads[tid]; !ok {
 		tr.threads[tid] = false
 		_ = syscall.PtraceCont(tid, 0)
-		return 0, 0, false
+		return 0, false
 	}
 	if status.StopSignal() == syscall.SIGTRAP {
-		return 0, status.TrapCause(), true
+		return 0, true
 	}
-	return status.StopSignal(), 0, true
+	return status.StopSignal(), true
 }
 
 // fatal reports whether a signal would make a core now.
@@ -236,6 +237,7 @@ func (tr *tracer) registers(tid int, first bool) error {
 		th.Signal = tr.h.Signal
 	}
 	tr.h.Threads = append(tr.h.Threads, th)
+	tr.h.regs = append(tr.h.regs, r)
 	return nil
 }
 
@@ -318,26 +320,32 @@ func (h *Held) readMaps() error {
 	return nil
 }
 
-// Present are the pages of a mapping that are there: what a core would have
-// of it.
+// Present are the pages of a range that are there and the process's own, not
+// those of a file: what a core would have of it.
 func (h *Held) Present(m coredump.Extent) []coredump.Extent {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", h.PID))
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	bits := make([]byte, m.Size/h.PageSize*8)
-	n, _ := f.ReadAt(bits, int64(m.Addr/h.PageSize*8))
+	const (
+		chunk = 64 << 10
+		own   = 0b110 // in memory or swapped, and not of a file
+	)
+	bits := make([]byte, chunk*8)
 	var out []coredump.Extent
-	for i := 0; i+8 <= n; i += 8 {
-		if binary.LittleEndian.Uint64(bits[i:])>>62 == 0 {
-			continue
-		}
-		addr := m.Addr + uint64(i/8)*h.PageSize
-		if k := len(out) - 1; k >= 0 && out[k].End() == addr {
-			out[k].Size += h.PageSize
-		} else {
-			out = append(out, coredump.Extent{Addr: addr, Size: h.PageSize})
+	for first := m.Addr / h.PageSize; first < m.End()/h.PageSize; first += chunk {
+		n, _ := f.ReadAt(bits[:min(chunk, m.End()/h.PageSize-first)*8], int64(first*8))
+		for i := 0; i+8 <= n; i += 8 {
+			if v := binary.LittleEndian.Uint64(bits[i:]) >> 61; v&own == 0 || v&1 != 0 {
+				continue
+			}
+			addr := (first + uint64(i/8)) * h.PageSize
+			if k := len(out) - 1; k >= 0 && out[k].End() == addr {
+				out[k].Size += h.PageSize
+			} else {
+				out = append(out, coredump.Extent{Addr: addr, Size: h.PageSize})
+			}
 		}
 	}
 	return out

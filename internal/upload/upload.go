@@ -164,13 +164,13 @@ func (s *Sender) put(ctx context.Context, b Binary, offset int64) (stored *Store
 		size = min(partBytes, b.Bytes-offset)
 		content = fmt.Sprintf("bytes %d-%d/%d", offset, offset+size-1, b.Bytes)
 		part := io.NewSectionReader(b.File, offset, size)
-		body = &pacedReader{ctx: ctx, r: part, rate: s.RateBytes, start: time.Now(), sent: func(n int64) {
+		body = NewPacer(s.RateBytes).Reader(ctx, part, func(n int64) {
 			s.progress(offset + n)
 			watch.Reset(stallTime)
 			if offset+n == b.Bytes {
 				watch.Reset(answerTime)
 			}
-		}}
+		})
 	} else {
 		watch.Reset(answerTime) // all may be there but the answer: then it is checked now
 	}

@@ -8,6 +8,7 @@ import { Loader } from "./loader.js";
 import { failed, fill, sentence } from "./notice.js";
 import { selector } from "./selector.js";
 import { agentProblem, matchesFilter, targetProblem } from "./targetstate.js";
+import { openSnapshot, snapshotOpen } from "./snapshot.js";
 import { iso } from "./times.js";
 import { isInstant, kindTitle } from "./types.js";
 import { ago, count, dateTime, format, plural } from "./units.js";
@@ -143,6 +144,7 @@ const sources = { static: "in the config", file: "by a file", host: "on the host
 function row(a, t) {
   const key = a.id + "/" + t.id;
   const link = "/explore?" + new URLSearchParams({ query: selector([{ name: "service", op: "=", value: t.service }, { name: "instance", op: "=", value: t.instance }]) });
+  const canSnapshot = Boolean(a.capture?.mode) && t.state !== "skipped" && !a.silent && !(a.refuses ?? []).includes("snapshot");
   const canProfile = t.state !== "skipped" && !a.silent && !(a.refuses ?? []).includes("profile");
   const why = a.silent ? "The agent is silent" : t.state === "skipped" ? "Skipped targets are not scraped" : "The agent's configuration refuses it";
   return el("tr", { class: "t-" + t.state },
@@ -154,7 +156,9 @@ function row(a, t) {
     el("td", { "data-th": "Last scrapes", class: "scrapes" }, t.reason ? el("p", { class: t.state === "down" ? "reason bad" : "reason" }, t.reason) : null, ...scrapes(t), !t.reason && !t.scrapes?.length ? el("span", { class: "fine" }, "none yet") : null),
     el("td", { class: "acts" }, el("button", {
       type: "button", class: "small-act", "data-key": key + "/now", disabled: !canProfile, title: canProfile ? "Take one profile of this target now" : why, click: () => openProfile(a, t),
-    }, icon("record"), "Profile now")));
+    }, icon("record"), "Profile now"), " ", canSnapshot ? el("button", {
+      type: "button", class: "small-act", "data-key": key + "/snapshot", title: "Copy the memory of this target, which goes on", click: () => openSnapshot(a, t),
+    }, icon("copy"), "Snapshot") : null));
 }
 
 /** scrapes are one chip per kind: age, duration, size, error. */
@@ -259,6 +263,6 @@ document.addEventListener("keydown", (e) => {
   byId("filter").focus();
 });
 onZone(draw);
-setInterval(() => state.auto && document.visibilityState === "visible" && !dialog.open && load(), every);
+setInterval(() => state.auto && document.visibilityState === "visible" && !dialog.open && !snapshotOpen() && load(), every);
 readURL();
 load();

@@ -54,12 +54,16 @@ func main() {
 	heap := flag.Int("heap", 0, "`MiB` of text and pointers to keep")
 	addr := flag.String("http", "", "`address` to serve /debug/pprof/ and /die?kind= at")
 	after := flag.Duration("after", 0, "how long to live before")
+	flag.String("token", "", "a secret")
 	other := flag.Bool("other", false, "die in another goroutine than main's")
 	flag.Parse()
 	die, ok := deaths[*kind]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "kind %q: one of %s is known\n", *kind, strings.Join(kinds(), ", "))
 		os.Exit(2)
+	}
+	for _, s := range append(os.Environ(), os.Args...) {
+		settings = append(settings, []byte(s)) // programs copy what they were told
 	}
 	fill(*heap)
 	startGoroutines(*goroutines)
@@ -106,6 +110,7 @@ func listen(addr string) string {
 
 // request is what is handled when the program dies.
 type request struct {
+	ctx     context.Context
 	kind    string
 	user    *user
 	payload []byte
@@ -121,13 +126,15 @@ type user struct {
 //
 //go:noinline
 func handle(kind string) {
-	r := &request{kind: kind, payload: []byte("payload of the request that died"), count: len(kind)}
+	ctx := pprof.WithLabels(context.Background(), pprof.Labels("kind", kind))
+	pprof.SetGoroutineLabels(ctx)
+	r := &request{ctx: ctx, kind: kind, payload: []byte("payload of the request that died"), count: len(kind)}
 	r.serve()
 }
 
 func (r *request) serve() {
 	defer r.done()
-	pprof.Do(context.Background(), pprof.Labels("endpoint", "/"+r.kind), func(context.Context) {
+	pprof.Do(r.ctx, pprof.Labels("endpoint", "/"+r.kind), func(context.Context) {
 		r.dispatch()
 	})
 }
@@ -287,6 +294,8 @@ type page struct {
 }
 
 var (
+	settings [][]byte
+
 	pages *page
 	roots []*user
 )

@@ -1,0 +1,3 @@
+module github.com/goinquest/inquest/client
+
+go 1.23
