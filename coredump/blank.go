@@ -197,12 +197,13 @@ func (b *Blanker) Blank(p []byte, addr uint64) int {
 			marks = append(marks, Extent{uint64(at), uint64(end - at)})
 		}
 	}
+	before, behind := b.around(p, addr)
 	for _, m := range []*matcher{b.long, b.short} {
 		if m == nil {
 			continue
 		}
 		m.find(p, func(at int, x *pattern) { mark(at+x.from, at+len(x.text)) })
-		b.edges(m, p, addr, mark)
+		b.edges(m, p, before, behind, mark)
 	}
 	n := 0
 	for _, e := range marks {
@@ -232,10 +233,10 @@ func (b *Blanker) placed(marks []Extent, p []byte, addr uint64) []Extent {
 	return marks
 }
 
-// edges looks for what reaches over the ends of p.
-func (b *Blanker) edges(m *matcher, p []byte, addr uint64, mark func(at, end int)) {
+// around reads what comes before p and behind it, nothing if that is missing.
+func (b *Blanker) around(p []byte, addr uint64) (before, behind []byte) {
 	start := addr - min(addr, uint64(b.edge))
-	before := b.beyond(start, addr)
+	before = b.beyond(start, addr)
 	if near := (addr - 1) &^ (wordPageBytes - 1); len(before) < b.edge && near > start && near < addr {
 		start = near
 		before = b.beyond(start, addr)
@@ -243,7 +244,11 @@ func (b *Blanker) edges(m *matcher, p []byte, addr uint64, mark func(at, end int
 	if uint64(len(before)) < addr-start {
 		before = nil // something is missing between
 	}
-	behind := b.beyond(addr+uint64(len(p)), addr+uint64(len(p)+b.edge))
+	return before, b.beyond(addr+uint64(len(p)), addr+uint64(len(p)+b.edge))
+}
+
+// edges looks for what reaches over the ends of p.
+func (b *Blanker) edges(m *matcher, p, before, behind []byte, mark func(at, end int)) {
 	head := slices.Concat(before, p[:min(len(p), b.edge)])
 	if len(p) < b.edge {
 		head = append(head, behind...)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,6 +121,30 @@ func TestFunctionsAreLight(t *testing.T) {
 	if len(frames) == 0 || kb > 1024 {
 		t.Errorf("%d frames for %d KB of memory", len(frames), kb)
 	}
+}
+
+// TestFunctionsAtOnce asks from several goroutines.
+func TestFunctionsAtOnce(t *testing.T) {
+	exe := readFile(t, program{dir: "small"}.build(t))
+	fs, err := symbolize.OpenFunctions(bytes.NewReader(exe), int64(len(exe)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := newTable(t, exe)
+	text := fs.Text()
+	var wg sync.WaitGroup
+	for i := range uint64(4) {
+		wg.Go(func() {
+			for pc := text.Start + i; pc < text.End; pc += 997 {
+				if got, want := fs.Frames(nil, pc), table.Frames(nil, pc); !cmp.Equal(got, want) {
+					t.Errorf("%#x: %v, want %v", pc, got, want)
+				}
+				fs.Function(pc)
+				fs.FrameBytes(pc)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestFunctionsOfOthers(t *testing.T) {
