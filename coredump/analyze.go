@@ -138,7 +138,7 @@ func (a *analysis) panics() (text string) {
 		a.problem("the value of the panic is not known, for the goroutine was not found")
 		return ""
 	}
-	list, whole := a.types.panicChain(a.r.layout, a.died.Panic, a.u.arm)
+	list, whole := a.types.panicChain(a.u, a.r.layout, a.died.Panic)
 	if !whole || len(list) == 0 {
 		a.problem("not all panics of the goroutine are in the core")
 	}

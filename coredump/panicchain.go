@@ -12,7 +12,7 @@ const maxPanics = 64
 
 // panicChain reads the panics of a goroutine, the first one first; whole is
 // false if some are missing.
-func (ts *goTypes) panicChain(l *layout, at uint64, arm bool) (list []inquest.Panic, whole bool) {
+func (ts *goTypes) panicChain(u *unwinder, l *layout, at uint64) (list []inquest.Panic, whole bool) {
 	for range maxPanics {
 		if at == 0 {
 			return list, true
@@ -24,7 +24,6 @@ func (ts *goTypes) panicChain(l *layout, at uint64, arm bool) (list []inquest.Pa
 		}
 		f := gFields{b}
 		typ, data := f.word(l.panicArg), f.word(l.panicArg+8)
-		sp := f.word(l.panicStartSP)
 		p := inquest.Panic{
 			Recovered: b[l.panicRecovered] == 1, Goexit: b[l.panicGoexit] == 1,
 			Repanicked: l.panicRepanicked >= 0 && b[max(0, l.panicRepanicked)] == 1,
@@ -32,7 +31,7 @@ func (ts *goTypes) panicChain(l *layout, at uint64, arm bool) (list []inquest.Pa
 		link := f.word(l.panicLink)
 		if !p.Goexit {
 			ts.value(&p, typ, data)
-			ts.original(&p, sp, arm)
+			ts.original(&p, u, f.word(l.panicStartPC), f.word(l.panicStartSP))
 		}
 		list = append([]inquest.Panic{p}, list...)
 		if link == at {
@@ -79,17 +78,17 @@ func (ts *goTypes) value(p *inquest.Panic, typ, data uint64) {
 const missingValue = "(its value is not in the core)"
 
 // original finds what gopanic was called with in the place that its caller has
-// for its arguments, in case its value was replaced by a text. What is there
-// may be old; it must be a type at least.
-func (ts *goTypes) original(p *inquest.Panic, sp uint64, arm bool) {
-	if p.Type != "string" || sp == 0 {
+// for its arguments, in case its value was replaced by a text: gopanic keeps it
+// there when it begins. pc and sp are where it is. What is there could be old; it
+// must be a type at least.
+func (ts *goTypes) original(p *inquest.Panic, u *unwinder, pc, sp uint64) {
+	taken, ok := u.frameBytes(pc - 1)
+	if p.Type != "string" || !ok || u.name(pc-1) != "runtime.gopanic" {
 		return
 	}
-	if arm {
-		sp += 8 // the caller's link register
-	}
-	typ, ok := ts.m.word(sp)
-	data, ok2 := ts.m.word(sp + 8)
+	at := sp + taken + 8 // behind where it returns to, on arm64 behind the caller's link register
+	typ, ok := ts.m.word(at)
+	data, ok2 := ts.m.word(at + 8)
 	t, ok3 := ts.read(typ)
 	if !ok || !ok2 || !ok3 || t.name == "string" {
 		return
