@@ -1,0 +1,187 @@
+//go:build linux && amd64
+
+package coredump_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/coredump"
+	"github.com/goinquest/inquest/internal/testprog"
+)
+
+// analyzed are the kinds of deaths whose text and core must agree.
+var analyzed = []string{
+	"panic", "nil", "leaf", "custom", "error", "index", "repanic", "generic", "closure", "divide", "assert",
+	"int", "float", "code", "word", "pointer", "lines", "nothing", "same", "close", "stale", "fault",
+	"maps", "deadlock", "locked", "stack", "oom", "abort", "segv", "goexit", "c",
+}
+
+// shownFrames are frames without what texts do not tell.
+func shownFrames(frames []inquest.Frame) (out []inquest.Frame) {
+	for _, f := range frames {
+		if strings.Contains(f.Function, ".gowrap") {
+			continue // which only GOTRACEBACK=crash shows always
+		}
+		out = append(out, inquest.Frame{Function: f.Function, File: f.File, Line: f.Line})
+	}
+	return out
+}
+
+// analyze makes the report of a held process.
+func analyze(t testing.TB, h *testprog.Held) *inquest.CoreReport {
+	t.Helper()
+	return coredump.Analyze(&h.Process, functionsOf(t, &h.Process), coredump.ReportLimits{})
+}
+
+// textOf parses what a held process wrote.
+func textOf(t testing.TB, h *testprog.Held) *coredump.Text {
+	t.Helper()
+	text, err := coredump.ParseText(strings.NewReader(h.Stderr), coredump.TextLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// sameDeath compares a report with the text of the same death.
+func sameDeath(t *testing.T, kind string, rep *inquest.CoreReport, text *coredump.Text) {
+	t.Helper()
+	if rep.Class != text.Class || rep.Message != text.Message || rep.Goroutine != text.Goroutine {
+		t.Errorf("%s: %s, %q, goroutine %d\nthe text says %s, %q, goroutine %d", kind, rep.Class, rep.Message, rep.Goroutine, text.Class, text.Message, text.Goroutine)
+	}
+	got, want := shownFrames(rep.Frames), shownFrames(text.Frames)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: frames (-text +core):\n%s", kind, diff)
+	}
+}
+
+func TestAnalyzeLikeText(t *testing.T) {
+	for i, b := range allBuilds() {
+		t.Run(b.String(), func(t *testing.T) {
+			if i > 2 && testing.Short() {
+				t.Skip("short")
+			}
+			for _, kind := range analyzed {
+				if b.CGO && (kind == "deadlock" || kind == "goexit") {
+					continue // with C the runtime does not look for deadlocks
+				}
+				h := die(t, b, kind)
+				rep, text := analyze(t, h), textOf(t, h)
+				sameDeath(t, kind, rep, text)
+				if len(rep.Problems) > 0 {
+					t.Errorf("%s: %q", kind, rep.Problems)
+				}
+			}
+		})
+	}
+}
+
+// byStack makes buckets comparable: texts leave out what is read of threads, and
+// write no more than a hundred frames.
+func byStack(list []inquest.GoroutineBucket) map[string]int {
+	out := map[string]int{}
+	for _, b := range list {
+		if b.State == "running" || b.State == "syscall" {
+			continue // other threads went on until they were asked
+		}
+		key := fmt.Sprint(b.State, b.Locked, b.First, b.Cut, shownFrames(b.Frames))
+		if b.By != nil {
+			key += fmt.Sprint(shownFrames([]inquest.Frame{*b.By}))
+		}
+		out[key] += b.Count
+	}
+	return out
+}
+
+// TestAnalyzeBuckets compares all goroutines with those of the text.
+func TestAnalyzeBuckets(t *testing.T) {
+	for i, b := range allBuilds() {
+		t.Run(b.String(), func(t *testing.T) {
+			if i > 2 && testing.Short() {
+				t.Skip("short")
+			}
+			h := die(t, b, "index", "-goroutines=100", "-other", "-http=127.0.0.1:0")
+			rep, text := analyze(t, h), textOf(t, h)
+			if diff := cmp.Diff(byStack(text.Text.Buckets), byStack(rep.Buckets)); diff != "" {
+				t.Errorf("buckets (-text +core):\n%s", diff)
+			}
+			if rep.Total != text.Text.Goroutines || len(rep.Goroutines) != rep.Total || rep.Truncated {
+				t.Errorf("%d goroutines, %d of them listed; the text has %d", rep.Total, len(rep.Goroutines), text.Text.Goroutines)
+			}
+			at := slices.IndexFunc(rep.Goroutines, func(g inquest.Goroutine) bool { return g.ID == rep.Goroutine })
+			if at < 0 {
+				t.Fatalf("goroutine %d is not listed", rep.Goroutine)
+			}
+			g := rep.Goroutines[at]
+			want := map[string]string{"kind": "index"}
+			if diff := cmp.Diff(want, g.Labels); diff != "" || g.Parent != 1 || g.System || !rep.Buckets[g.Bucket].First || g.Thread != h.Threads[0].TID {
+				t.Errorf("the one that died: %+v; labels (-want +got):\n%s", g, diff)
+			}
+		})
+	}
+}
+
+// TestAnalyzePanics looks at the values of panics.
+func TestAnalyzePanics(t *testing.T) {
+	failure := []inquest.PanicField{{Name: "code", Value: "6"}, {Name: "text", Value: "a failure of our own kind"}}
+	for i, b := range allBuilds() {
+		t.Run(b.String(), func(t *testing.T) {
+			if i > 2 && testing.Short() {
+				t.Skip("short")
+			}
+			for kind, want := range map[string][]inquest.Panic{
+				"custom":  {{Type: "*main.failure", Value: "6: a failure of our own kind", Fields: failure}},
+				"error":   {{Type: "*fmt.wrapError", Value: "dispatch: something is wrong", Fields: []inquest.PanicField{{Name: "msg", Value: "dispatch: something is wrong"}}}},
+				"code":    {{Type: "main.code", Value: "main.code(-4)"}},
+				"word":    {{Type: "main.word", Value: `main.word("of word")`}},
+				"repanic": {{Type: "string", Value: "explicit: payload of the request that died", Recovered: true}, {Type: "string", Value: "again: explicit: payload of the request that died"}},
+				"divide":  {{Type: "runtime.runtimeError", Value: "runtime error: integer divide by zero"}},
+			} {
+				rep := analyze(t, die(t, b, kind))
+				if diff := cmp.Diff(want, rep.Panics); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", kind, diff)
+				}
+			}
+		})
+	}
+}
+
+// minicoreOf is a held process as its minicore has it.
+func minicoreOf(t testing.TB, h *testprog.Held) *coredump.Process {
+	t.Helper()
+	r, err := coredump.OpenRuntime(&h.Process, functionsOf(t, &h.Process))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mini, err := coredump.Select(&h.Process, r, coredump.Selection{Present: present(h)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, notes := openCore(t, coreOf(t, h, mini))
+	return notes.Process
+}
+
+// TestAnalyzeMinicore sees that a minicore tells the same as all of the memory.
+func TestAnalyzeMinicore(t *testing.T) {
+	for i, b := range []testprog.Build{{}, {Stripped: true}, {CGO: true, PIE: true, Stripped: true, Trimpath: true}, {Toolchain: testprog.Toolchains[0], Stripped: true}} {
+		t.Run(b.String(), func(t *testing.T) {
+			if i > 1 && testing.Short() {
+				t.Skip("short")
+			}
+			for _, kind := range []string{"custom", "nil", "maps", "oom", "abort", "stack"} {
+				h := die(t, b, kind, "-goroutines=500", "-heap=16")
+				want := analyze(t, h)
+				got := coredump.Analyze(minicoreOf(t, h), functionsOf(t, &h.Process), coredump.ReportLimits{})
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s (-full +mini):\n%s", kind, diff)
+				}
+			}
+		})
+	}
+}
