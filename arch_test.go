@@ -23,20 +23,21 @@ const modulePath = "github.com/goinquest/inquest"
 // itself. A room that is not here does not exist: add it with its arrows, as
 // ARCHITECTURE.md has them, when it is built.
 var arrows = map[string][]string{
-	"":               {},
-	"profile":        {},
-	"calltree":       {},
-	"symbolize":      {},
-	"store":          {"profile", "calltree", "coredump"},
-	"coredump":       {"symbolize"},
-	"coredump/debug": {"coredump", "symbolize", "internal/sandbox"},
-	"ingest":         {"profile", "store", "symbolize", "coredump"},
-	"query":          {"profile", "calltree", "store"},
-	"agent":          {"profile", "symbolize", "coredump", "internal/upload"},
-	"web":            {"profile", "calltree", "store", "ingest", "query"},
+	"":                  {},
+	"profile":           {},
+	"calltree":          {},
+	"symbolize":         {},
+	"store":             {"profile", "calltree", "coredump"},
+	"coredump":          {"symbolize"},
+	"coredump/analysis": {"coredump", "symbolize", "internal/sandbox"},
+	"coredump/debug":    {"coredump", "symbolize", "internal/sandbox"},
+	"ingest":            {"profile", "store", "symbolize", "coredump", "coredump/analysis", "internal/sandbox"},
+	"query":             {"profile", "calltree", "store"},
+	"agent":             {"profile", "symbolize", "coredump", "internal/upload"},
+	"web":               {"profile", "calltree", "store", "ingest", "query"},
 
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
-		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo", "internal/vulndb"},
+		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo", "internal/vulndb", "internal/sandbox", "coredump/analysis"},
 	"cmd/agent": {"agent", "internal/settings", "internal/program", "internal/buildinfo"},
 	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/postmortem", "internal/remote", "internal/vulndb",
 		"internal/settings", "internal/program"},
@@ -146,7 +147,7 @@ func exists(name string) bool {
 }
 
 // subRooms are rooms in rooms, with what the outer one must not link.
-var subRooms = []string{"coredump/debug"}
+var subRooms = []string{"coredump/analysis", "coredump/debug"}
 
 // room is the room a directory belongs to: its first element, or the first
 // two below cmd and internal and where there are rooms in rooms.
