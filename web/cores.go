@@ -90,6 +90,20 @@ func (s *Server) getCore(c echo.Context) error {
 	return c.JSON(http.StatusOK, core)
 }
 
+// getCoreGoroutines answers with what is found out about a core: why the
+// process died, and what its goroutines did. Like the text of a crash it has no
+// memory but messages and labels.
+func (s *Server) getCoreGoroutines(c echo.Context) error {
+	if err := s.params(c).err(); err != nil {
+		return err
+	}
+	found, err := s.o.Analyses.Of(pathParam(c, "id"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, found)
+}
+
 // coreReads remembers who reads which core, so that each download is written
 // down once, not each of its pieces.
 type coreReads struct {
