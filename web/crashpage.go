@@ -146,7 +146,7 @@ func (s *Server) crashPage(c echo.Context) error {
 		v.show(crash.Text.Buckets)
 	}
 	if crash.Core != nil && crash.Core.ID != "" {
-		if v.Analysis, err = s.o.Analyses.Of(crash.Core.ID); err != nil && !errors.Is(err, inquest.ErrNotFound) {
+		if v.Analysis, err = s.analysis(c, crash.Core.ID); err != nil && !errors.Is(err, inquest.ErrNotFound) {
 			return err
 		}
 		if v.Analysis != nil && v.Analysis.Report != nil {
