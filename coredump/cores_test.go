@@ -12,6 +12,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/coredump"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/symbolize"
 	"github.com/google/go-cmp/cmp"
 )
@@ -116,7 +117,7 @@ func delve(t testing.TB, exe, core string, commands ...string) string {
 func gdb(t testing.TB, exe, core string, commands ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("gdb"); err != nil {
-		cannot(t, "no gdb")
+		proc.Missing(t, "no gdb")
 	}
 	args := []string{"-nx", "-batch", "-iex", "set debuginfod enabled off"}
 	for _, c := range commands {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/coredump"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // onDisk is how many bytes a file takes.
@@ -41,7 +42,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 	real := onDisk(t, core)
 	if real > 1<<30 {
-		cannot(t, "the file system has no holes")
+		proc.Missing(t, "the file system has no holes")
 	}
 	start := time.Now()
 	var b bytes.Buffer
@@ -180,12 +181,12 @@ func (c *counting) Write(p []byte) (int, error) { c.n += len(p); return len(p), 
 func gcore(t testing.TB, dir string, pid int) string {
 	t.Helper()
 	if _, err := exec.LookPath("gcore"); err != nil {
-		cannot(t, "no gcore")
+		proc.Missing(t, "no gcore")
 	}
 	name := filepath.Join(dir, "gcore")
 	out, err := exec.Command("gcore", "-o", name, strconv.Itoa(pid)).CombinedOutput()
 	if err != nil {
-		cannot(t, "gcore: "+string(out))
+		proc.Missing(t, "gcore: %s", out)
 	}
 	return name + "." + strconv.Itoa(pid)
 }
@@ -235,7 +236,7 @@ func delveDump(t testing.TB, dir string, pid int) string {
 	out, err := exec.Command("go", "tool", "-modfile=../tools/go.mod", "dlv", "attach", strconv.Itoa(pid), "--init", script,
 		"--allow-non-terminal-interactive=true").CombinedOutput()
 	if _, missing := os.Stat(core); missing != nil {
-		cannot(t, fmt.Sprintf("dlv attach: %v: %s", err, out))
+		proc.Missing(t, "dlv attach: %v: %s", err, out)
 	}
 	return core
 }

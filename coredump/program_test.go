@@ -3,27 +3,15 @@ package coredump_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/testprog"
 )
-
-// cannot skips a test that cannot run here, which CI does not forgive.
-func cannot(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
 
 // program is one build of testdata/crasher.
 type program struct {
@@ -70,7 +58,7 @@ func (p program) build(t testing.TB) string {
 	}
 	if p.cgo {
 		if _, err := exec.LookPath("gcc"); err != nil {
-			cannot(t, "no C compiler")
+			proc.Missing(t, "no C compiler")
 		}
 	}
 	exe := filepath.Join(builds.dir, p.name)
@@ -91,34 +79,20 @@ func (p program) build(t testing.TB) string {
 func crash(t testing.TB, exe, how string) string {
 	t.Helper()
 	dir := t.TempDir()
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	// Who changes the pattern has the lock for itself.
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
-		pattern, _ := os.ReadFile("/proc/sys/kernel/core_pattern")
-		if err == nil && strings.TrimSpace(string(pattern)) == "core" {
-			break
-		}
-		if time.Now().After(until) {
-			cannot(t, fmt.Sprintf("core_pattern is %q and not \"core\", or somebody else uses it", bytes.TrimSpace(pattern)))
-		}
-	}
 	cmd := exec.Command("sh", "-c", `ulimit -c unlimited; exec "$@"`, "sh", exe, how)
 	cmd.Dir = dir
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err = cmd.Run()
+	release := proc.TakeCorePattern(t, "core")
+	err := cmd.Run()
+	release()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		t.Fatalf("run %s %s: %v\n%s", exe, how, err, out.Bytes())
 	}
 	cores, err := filepath.Glob(filepath.Join(dir, "core*"))
 	if err != nil || len(cores) != 1 {
-		cannot(t, "no core was written")
+		proc.Missing(t, "no core was written")
 	}
 	return cores[0]
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/ingest"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/store"
 	"github.com/goinquest/inquest/symbolize"
 )
@@ -88,10 +89,7 @@ func TestBinaryTable(t *testing.T) {
 func TestLateBinary(t *testing.T) {
 	for _, tool := range []string{"gcc", "strip", "objcopy"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
+			proc.Missing(t, "%v", err)
 		}
 	}
 	dir := t.TempDir()

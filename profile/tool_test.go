@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/goinquest/inquest/internal/corpus"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/profile"
 )
 
@@ -18,10 +19,7 @@ import (
 func TestGoToolPprofReadsTheSame(t *testing.T) {
 	where, err := exec.Command("go", "tool", "-n", "pprof").Output() // builds it if need be
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("go tool pprof: %v", err)
-		}
-		t.Skipf("go tool pprof cannot be had: %v", err)
+		proc.Missing(t, "go tool pprof cannot be had: %v", err)
 	}
 	tool := strings.TrimSpace(string(where))
 	bodies := map[string][]byte{}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/symbolize"
 )
 
@@ -27,10 +28,7 @@ func needTools(t testing.TB, tools ...string) {
 		if _, err := exec.LookPath(tool); err == nil {
 			continue
 		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing", tool)
-		}
-		t.Skipf("%s is missing", tool)
+		proc.Missing(t, "%s is missing", tool)
 	}
 }
 

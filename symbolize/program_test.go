@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/symbolize"
 )
 
@@ -45,7 +46,7 @@ func (p program) build(t testing.TB) string {
 	}
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		if p.toolchain != "" && bytes.Contains(msg, []byte("toolchain not available")) || bytes.Contains(msg, []byte("download go1")) {
-			missing(t, "%s cannot be had: %s", p.toolchain, msg)
+			proc.Missing(t, "%s cannot be had: %s", p.toolchain, msg)
 		}
 		t.Fatalf("%s: %v\n%s", cmd, err, msg)
 	}
@@ -61,17 +62,8 @@ func (p program) build(t testing.TB) string {
 func (p program) need(t testing.TB, tool string) {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err != nil {
-		missing(t, "%s is not here", tool)
+		proc.Missing(t, "%s is not here", tool)
 	}
-}
-
-// missing skips a test that cannot run here; under CI it may not be missing.
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }
 
 func (p program) String() string {

@@ -16,6 +16,7 @@ import (
 	pprof "github.com/google/pprof/profile"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/symbolize"
 	"github.com/goinquest/inquest/web"
 )
@@ -125,7 +126,7 @@ func shop(t *testing.T) *shopBinaries {
 	t.Helper()
 	s, err := theShop()
 	if errors.Is(err, errNoTool) {
-		missing(t, strings.Fields(err.Error())[0])
+		proc.Missing(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/goinquest/inquest/ingest"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/store"
 	"github.com/goinquest/inquest/symbolize"
 	"github.com/goinquest/inquest/web"
@@ -99,18 +100,9 @@ func theStripped(t *testing.T) *program {
 	t.Helper()
 	p := theProgram(t)
 	if p.debug == nil {
-		unavailable(t, "there is no objcopy")
+		proc.Missing(t, "there is no objcopy")
 	}
 	return p
-}
-
-// unavailable skips a test that cannot run here, but in CI.
-func unavailable(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 func shaOf(raw []byte) string {
@@ -373,10 +365,10 @@ func TestGDB(t *testing.T) {
 	p := theStripped(t)
 	gdb, err := exec.LookPath("gdb")
 	if err != nil {
-		unavailable(t, "there is no gdb")
+		proc.Missing(t, "there is no gdb")
 	}
 	if out, err := exec.Command(gdb, "--configuration").CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--with-debuginfod")) {
-		unavailable(t, "gdb cannot ask debuginfod servers")
+		proc.Missing(t, "gdb cannot ask debuginfod servers")
 	}
 	w := newWorld(t, web.Options{Tokens: tokens()})
 	w.mustPut(p.id, p.debug, "Authorization: Bearer secret-ingest")

@@ -11,13 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/coredump"
 	"github.com/goinquest/inquest/ingest"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/store"
 	"github.com/goinquest/inquest/web"
 )
@@ -47,23 +47,14 @@ func realCore(t *testing.T, c *inquest.Crash) (*coredump.Image, []byte) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
 	}
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	if pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern"); err != nil || strings.TrimSpace(string(pattern)) != "core" {
-		unavailable(t, fmt.Sprintf("core_pattern is not core: %s, %v", pattern, err))
-	}
+	release := proc.TakeCorePattern(t, "core")
 	cmd := exec.Command("sh", "-c", "ulimit -c unlimited; exec ./dies")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOTRACEBACK=crash")
 	out, _ := cmd.CombinedOutput() // it dies
+	release()
 	cores, err := filepath.Glob(filepath.Join(dir, "core*"))
 	if err != nil || len(cores) != 1 {
-		unavailable(t, fmt.Sprintf("no core was written: %s", out))
+		proc.Missing(t, "no core was written: %s", out)
 	}
 	f, err := os.Open(cores[0])
 	if err != nil {

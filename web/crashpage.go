@@ -227,7 +227,7 @@ func factLines(c *store.StoredCrash) (out []factLine) {
 		add("Lived", c.At.Sub(c.Started).Round(time.Second).String())
 	}
 	if c.Held > 0 {
-		add("Held for", c.Held.Round(time.Microsecond).String())
+		add("Held for", c.Held.Round(100*time.Microsecond).String())
 	}
 	add("Told by", strings.Join(c.Source, ", "))
 	add("Reason", c.Reason)

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	pprof "github.com/google/pprof/profile"
 
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/query"
 	"github.com/goinquest/inquest/web"
 )
@@ -161,10 +162,7 @@ func goTool(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("go")
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("needs the go command")
+		proc.Missing(t, "needs the go command")
 	}
 	return path
 }

@@ -16,27 +16,18 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/goinquest/inquest/internal/chromium"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // patience is how long a page may take to become what a test waits for.
 const patience = 20 * time.Second
-
-// missing ends a test because a tool is not there: a skip at home, a failure
-// where everything has to be there.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is needed and not on PATH", what)
-	}
-	t.Skipf("%s is not on PATH", what)
-}
 
 // findBrowser returns the path of a Chromium.
 func findBrowser(t testing.TB) string {
 	t.Helper()
 	path, err := chromium.Find()
 	if err != nil {
-		missing(t, "a browser (chromium, chromium-browser or google-chrome)")
+		proc.Missing(t, "a browser (chromium, chromium-browser or google-chrome) is not on PATH")
 	}
 	return path
 }

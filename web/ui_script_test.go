@@ -5,13 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // TestScripts runs the unit tests of the pages' modules that need no browser.
 func TestScripts(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		missing(t, "node")
+		proc.Missing(t, "node is not on PATH")
 	}
 	dir := t.TempDir()
 	for _, pattern := range []string{"ui/*.js", "ui/test/*.mjs"} {

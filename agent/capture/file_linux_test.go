@@ -16,6 +16,7 @@ import (
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/capture"
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/testprog"
 )
 
@@ -171,11 +172,11 @@ func nativeCore(t *testing.T) string {
 func gcore(t *testing.T, pid int) string {
 	t.Helper()
 	if _, err := exec.LookPath("gcore"); err != nil {
-		testprog.Missing(t, "gcore is not here")
+		proc.Missing(t, "gcore is not here")
 	}
 	prefix := filepath.Join(t.TempDir(), "core")
 	if out, err := exec.Command("gcore", "-o", prefix, strconv.Itoa(pid)).CombinedOutput(); err != nil {
-		testprog.Missing(t, "gcore: %v: %s", err, out)
+		proc.Missing(t, "gcore: %v: %s", err, out)
 	}
 	return prefix + "." + strconv.Itoa(pid)
 }

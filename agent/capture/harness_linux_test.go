@@ -15,12 +15,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/capture"
 	"github.com/goinquest/inquest/agent/corepattern"
 	"github.com/goinquest/inquest/coredump"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/testprog"
 )
 
@@ -246,41 +245,15 @@ func (o *orphan) state() byte {
 	return rest[0]
 }
 
-const (
-	patternFile = "/proc/sys/kernel/core_pattern"
-	limitFile   = "/proc/sys/kernel/core_pipe_limit"
-)
-
-// listen has deaths handled until the test ends. The host's core pattern is of
-// the whole machine, so programs that change it take turns.
+// listen has deaths handled until the test ends.
 func listen(t testing.TB, handle corepattern.Handler) {
 	t.Helper()
-	f, err := os.OpenFile(patternFile, os.O_WRONLY, 0)
-	if err != nil {
-		t.Skipf("the core pattern cannot be set here: %v", err)
-	}
-	f.Close()
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	pattern, limit := read(t, patternFile), read(t, limitFile)
-	if strings.Contains(pattern, "inquest-") { // a run that was killed left it
-		pattern, limit = "core", "0"
-	}
+	proc.TakeCorePattern(t, "")
 	dir, err := os.MkdirTemp("", "ct") // short: it goes into the pattern
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		write(t, patternFile, pattern)
-		write(t, limitFile, limit)
-		lock.Close()
-		os.RemoveAll(dir)
-	})
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	l, err := corepattern.Start(corepattern.Options{Mode: corepattern.ModeSocket, Dir: dir, AtOnce: 64, Handle: func(ctx context.Context, d *corepattern.Death) {
 		if ppid(d.PID) != os.Getpid() { // somebody else's dies on this host
 			_ = d.Foreign()
@@ -289,7 +262,8 @@ func listen(t testing.TB, handle corepattern.Handler) {
 		handle(ctx, d)
 	}})
 	if errors.Is(err, inquest.ErrUnavailable) {
-		testprog.Missing(t, "no deaths through a socket here: %v", err)
+		proc.NeedKernel(t, 6, 17)
+		proc.Missing(t, "no deaths through a socket here: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -306,15 +280,6 @@ func ppid(pid int) (parent int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, _ = fmt.Sscanf(string(text[bytes.LastIndexByte(text, ')')+1:]), " %c %d", new(rune), &parent)
 	return parent
-}
-
-func read(t testing.TB, name string) string {
-	t.Helper()
-	data, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(data))
 }
 
 func write(t testing.TB, name, value string) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/capture"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/testprog"
 )
 
@@ -46,7 +47,7 @@ func limited(t *testing.T, limit string) (procs string) {
 		}
 		return filepath.Join(dir, "cgroup.procs")
 	}
-	testprog.Missing(t, "no cgroup with a limit on memory can be made here")
+	proc.Missing(t, "no cgroup with a limit on memory can be made here")
 	return ""
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // as is a program that dies as another user, in a directory of that user's.
@@ -31,8 +32,7 @@ const nobody = 65534
 // TestCoreFileIsTheUsers sees that what we write for the kernel has the rights
 // that the kernel's own would have.
 func TestCoreFileIsTheUsers(t *testing.T) {
-	holdPattern(t)
-	write(t, patternFile, "core")
+	proc.TakeCorePattern(t, "core")
 	ds := &deaths{}
 	start(t, corepattern.Options{Mode: corepattern.ModePipe, Handle: ds.foreign, Exe: handler(t)})
 
@@ -78,8 +78,7 @@ func TestCoreFileIsTheUsers(t *testing.T) {
 
 // TestCoreFileFollowsNoLink has links lie where the core is to go.
 func TestCoreFileFollowsNoLink(t *testing.T) {
-	holdPattern(t)
-	write(t, patternFile, "sub/core")
+	proc.TakeCorePattern(t, "sub/core")
 	ds := &deaths{}
 	start(t, corepattern.Options{Mode: corepattern.ModePipe, Handle: ds.foreign, Exe: handler(t)})
 	victim := short(t)
@@ -134,9 +133,8 @@ func TestCoreFileFollowsNoLink(t *testing.T) {
 // TestCoreFileInItsRoot sees that an absolute pattern counts from the root of
 // the process.
 func TestCoreFileInItsRoot(t *testing.T) {
-	holdPattern(t)
 	dir := short(t)
-	write(t, patternFile, dir+"/core.%e")
+	proc.TakeCorePattern(t, dir+"/core.%e")
 	ds := &deaths{}
 	start(t, corepattern.Options{Mode: corepattern.ModePipe, Handle: ds.foreign, Exe: handler(t)})
 	cmd := command(t, "unshare", "-m", "sh", "-c", "mount -t tmpfs none "+dir+" && sh -c 'ulimit -c unlimited; kill -SEGV $$'; ls "+dir)
@@ -156,7 +154,7 @@ func TestCoreFileInItsRoot(t *testing.T) {
 // TestHostileNames has a program whose name would be dangerous in a command
 // line or as a file.
 func TestHostileNames(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	dir := short(t)
 	old := filepath.Join(dir, "old")
 	if err := os.WriteFile(old, []byte("#!/bin/sh\n/usr/bin/cat >/dev/null\nprintf '%s|' \"$@\" > "+dir+"/args.new\n/usr/bin/mv "+dir+"/args.new "+dir+"/args\n"), 0o700); err != nil {
@@ -194,40 +192,42 @@ func TestHostileNames(t *testing.T) {
 
 // TestKilledWhileRead has somebody kill the process that is held.
 func TestKilledWhileRead(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	ds := &deaths{}
 	for _, mode := range []string{corepattern.ModeSocket, corepattern.ModePipe} {
-		if mode == corepattern.ModeSocket {
-			needSocket(t)
-		}
-		held, started := make(chan bool), make(chan int, 1)
-		l := start(t, corepattern.Options{Mode: mode, Exe: handler(t), Handle: func(ctx context.Context, d *corepattern.Death) {
-			pid := <-started
-			started <- pid
-			if d.PID != pid {
-				return
+		t.Run(mode, func(t *testing.T) {
+			if mode == corepattern.ModeSocket {
+				needSocket(t)
 			}
-			ds.head(ctx, d)
-			held <- true
-			n, err := io.Copy(io.Discard, d.Stream) // ends
-			t.Logf("%s: %d bytes, %v", mode, n, err)
-			held <- true
-		}})
-		cmd := crash(t)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		started <- cmd.Process.Pid
-		<-held
-		cmd.Process.Kill()
-		select {
-		case <-held:
-		case <-time.After(10 * time.Second):
-			t.Error("the stream does not end")
-		}
-		cmd.Wait()
-		if err := l.Stop(); err != nil {
-			t.Error(err)
-		}
+			held, started := make(chan bool), make(chan int, 1)
+			l := start(t, corepattern.Options{Mode: mode, Exe: handler(t), Handle: func(ctx context.Context, d *corepattern.Death) {
+				pid := <-started
+				started <- pid
+				if d.PID != pid {
+					return
+				}
+				ds.head(ctx, d)
+				held <- true
+				n, err := io.Copy(io.Discard, d.Stream) // ends
+				t.Logf("%s: %d bytes, %v", mode, n, err)
+				held <- true
+			}})
+			cmd := crash(t)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			started <- cmd.Process.Pid
+			<-held
+			cmd.Process.Kill()
+			select {
+			case <-held:
+			case <-time.After(10 * time.Second):
+				t.Error("the stream does not end")
+			}
+			cmd.Wait()
+			if err := l.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // taking collects whole cores.
@@ -65,9 +66,8 @@ func inDirectory(handle corepattern.Handler) corepattern.Options {
 }
 
 func TestDirectoryTellsOfDeaths(t *testing.T) {
-	holdPattern(t)
 	dir := short(t)
-	write(t, patternFile, dir+"/core.%e.%P.%s.%t")
+	proc.TakeCorePattern(t, dir+"/core.%e.%P.%s.%t")
 	ta := &taking{cores: map[string]int64{}, taken: true}
 	l := start(t, inDirectory(ta.handle))
 	cmd := crash(t)
@@ -90,9 +90,8 @@ func TestDirectoryTellsOfDeaths(t *testing.T) {
 // TestDirectoryLeavesWhatIsNotTaken sees what stays: cores that nobody took,
 // files that are no cores, links, and cores of others than the kernel.
 func TestDirectoryLeavesWhatIsNotTaken(t *testing.T) {
-	holdPattern(t)
 	dir := short(t)
-	write(t, patternFile, dir+"/core.%P")
+	proc.TakeCorePattern(t, dir+"/core.%P")
 	elf := "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x04\x00"
 	for name, data := range map[string]string{"core.17": elf, "core.18": "hello", "mine.19": elf} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
@@ -115,9 +114,8 @@ func TestDirectoryLeavesWhatIsNotTaken(t *testing.T) {
 // TestDirectoryWaitsForTheWriter sees that a core which is still written is
 // left alone.
 func TestDirectoryWaitsForTheWriter(t *testing.T) {
-	holdPattern(t)
 	dir := short(t)
-	write(t, patternFile, dir+"/core.%P")
+	proc.TakeCorePattern(t, dir+"/core.%P")
 	ta := &taking{cores: map[string]int64{}, taken: true}
 	start(t, inDirectory(ta.handle))
 	f, err := os.Create(filepath.Join(dir, "core.1"))
@@ -140,9 +138,8 @@ func TestDirectoryWaitsForTheWriter(t *testing.T) {
 // TestDirectoryOfContainers sees that a core is found which the kernel wrote
 // where another mount namespace has other files under the same name.
 func TestDirectoryOfContainers(t *testing.T) {
-	holdPattern(t)
 	dir := short(t)
-	write(t, patternFile, dir+"/core.%P")
+	proc.TakeCorePattern(t, dir+"/core.%P")
 	ta := &taking{cores: map[string]int64{}, taken: true, opened: filepath.Join(dir, "only-there")}
 	start(t, inDirectory(ta.handle))
 	cmd := command(t, "unshare", "-m", "sh", "-c", "mount -t tmpfs none "+dir+" && echo -n yes > "+dir+"/only-there && sleep 0.1; "+

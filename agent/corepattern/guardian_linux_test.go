@@ -16,6 +16,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // agent is a listener in a process of its own, and the gaps that it was told.
@@ -104,7 +105,7 @@ func ended(pid int) bool {
 func TestGuardianRestoresWhenTheAgentIsKilled(t *testing.T) {
 	for _, mode := range []string{corepattern.ModeSocket, corepattern.ModePipe} {
 		t.Run(mode, func(t *testing.T) {
-			holdPattern(t)
+			proc.TakeCorePattern(t, "")
 			if mode == corepattern.ModeSocket {
 				needSocket(t)
 			}
@@ -153,7 +154,7 @@ func TestGuardianRestoresWhenTheAgentIsKilled(t *testing.T) {
 func TestAgentThatCrashes(t *testing.T) {
 	for _, mode := range []string{corepattern.ModeSocket, corepattern.ModePipe} {
 		t.Run(mode, func(t *testing.T) {
-			holdPattern(t)
+			proc.TakeCorePattern(t, "")
 			if mode == corepattern.ModeSocket {
 				needSocket(t)
 			}
@@ -170,7 +171,7 @@ func TestAgentThatCrashes(t *testing.T) {
 }
 
 func TestGuardianIsStartedAgain(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	before := read(t, patternFile)
 	cmd, _, _ := agent(t, corepattern.ModePipe, handler(t), short(t))
 	first := children(t, cmd.Process.Pid)
@@ -201,7 +202,7 @@ func TestGuardianIsStartedAgain(t *testing.T) {
 
 // TestRestore is what ExecStopPost= does when the guardian was killed too.
 func TestRestore(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	before := read(t, patternFile)
 	exe, dir := handler(t), short(t)
 	cmd, _, _ := agent(t, corepattern.ModePipe, exe, dir)
@@ -250,7 +251,7 @@ func TestRestore(t *testing.T) {
 }
 
 func TestSecondAgentStaysOut(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	exe, dir := handler(t), short(t)
 	_, _, stop := agent(t, corepattern.ModePipe, exe, dir)
 	defer stop()
@@ -269,7 +270,7 @@ func TestSecondAgentStaysOut(t *testing.T) {
 // TestForeignChangeIsLeft sees that a pattern which somebody set meanwhile
 // stays, and is told of.
 func TestForeignChangeIsLeft(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	l := start(t, corepattern.Options{Mode: corepattern.ModePipe, Exe: handler(t), Handle: (&deaths{}).head})
 	write(t, patternFile, "core.other")
 	if st := l.State(); !strings.Contains(st.Problem, "core.other") {
@@ -284,7 +285,7 @@ func TestForeignChangeIsLeft(t *testing.T) {
 }
 
 func TestTry(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	before := read(t, patternFile)
 	exe := handler(t)
 	for _, mode := range []string{corepattern.ModeAuto, corepattern.ModePipe} {

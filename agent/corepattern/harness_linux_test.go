@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/goinquest/inquest/agent/corepattern"
 )
@@ -70,33 +68,6 @@ func write(t *testing.T, name, value string) {
 	if err := os.WriteFile(name, []byte(value), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// holdPattern makes the host's core pattern this test's until it ends. The
-// pattern is of the whole machine, so programs that change it take turns.
-func holdPattern(t *testing.T) {
-	t.Helper()
-	f, err := os.OpenFile(patternFile, os.O_WRONLY, 0)
-	if err != nil {
-		t.Skipf("the core pattern cannot be set here: %v", err)
-	}
-	f.Close()
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	pattern, limit := read(t, patternFile), read(t, limitFile)
-	if strings.Contains(pattern, "inquest-") { // a run that was killed left it
-		pattern, limit = "core", "0"
-	}
-	t.Cleanup(func() {
-		write(t, patternFile, pattern)
-		write(t, limitFile, limit)
-		lock.Close()
-	})
 }
 
 // short is a temporary directory whose name fits into a core pattern.

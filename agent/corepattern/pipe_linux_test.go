@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // handler is this program under a name that is short enough for a pattern.
@@ -31,7 +32,7 @@ func handler(t *testing.T) string {
 }
 
 func TestPipeTellsOfDeaths(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	before, limit := read(t, patternFile), read(t, limitFile)
 	ds := &deaths{}
 	l := start(t, corepattern.Options{Mode: corepattern.ModePipe, Handle: ds.head, Exe: handler(t)})
@@ -58,7 +59,7 @@ func TestPipeTellsOfDeaths(t *testing.T) {
 }
 
 func TestPipeHoldsUntilReleased(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	start(t, corepattern.Options{Mode: corepattern.ModePipe, Exe: handler(t), Handle: func(_ context.Context, d *corepattern.Death) {
 		time.Sleep(300 * time.Millisecond)
 	}})
@@ -71,7 +72,7 @@ func TestPipeHoldsUntilReleased(t *testing.T) {
 }
 
 func TestPipeTakesManyAtOnce(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	exe := handler(t)
 	for _, n := range []int{2, 50} {
 		ds := &deaths{}
@@ -98,11 +99,11 @@ func TestPipeTakesManyAtOnce(t *testing.T) {
 
 func TestPipeForeign(t *testing.T) {
 	t.Run("file", func(t *testing.T) {
-		holdPattern(t)
+		proc.TakeCorePattern(t, "")
 		testForeignFile(t, corepattern.ModePipe)
 	})
 	t.Run("pipe", func(t *testing.T) {
-		holdPattern(t)
+		proc.TakeCorePattern(t, "")
 		testForeignPipe(t, corepattern.ModePipe)
 	})
 }
@@ -110,8 +111,7 @@ func TestPipeForeign(t *testing.T) {
 // TestPipeWithoutAgent sees that the handler gives the core to the old one
 // when there is no agent.
 func TestPipeWithoutAgent(t *testing.T) {
-	holdPattern(t)
-	write(t, patternFile, "core.%p")
+	proc.TakeCorePattern(t, "core.%p")
 	exe, dir := handler(t), short(t)
 	l := start(t, corepattern.Options{Mode: corepattern.ModePipe, Handle: (&deaths{}).head, Exe: exe, Dir: dir})
 	ours := read(t, patternFile)

@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
-// needSocket skips where the kernel has no sockets for cores.
+// needSocket skips where the kernel has no sockets for cores. The core pattern
+// is the test's by then, so it can be set here.
 func needSocket(t *testing.T) {
 	t.Helper()
 	p, err := corepattern.Look(corepattern.Options{Dir: short(t)})
@@ -24,15 +26,13 @@ func needSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m := p.Modes[0]; !m.Usable {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(m.Reason)
-		}
-		t.Skip(m.Reason)
+		proc.NeedKernel(t, 6, 17)
+		proc.Missing(t, "%s", m.Reason)
 	}
 }
 
 func TestSocketTellsOfDeaths(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	needSocket(t)
 	before := read(t, patternFile)
 	ds := &deaths{}
@@ -63,7 +63,7 @@ func TestSocketTellsOfDeaths(t *testing.T) {
 }
 
 func TestSocketHoldsUntilReleased(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	needSocket(t)
 	release := make(chan bool)
 	start(t, corepattern.Options{Mode: corepattern.ModeSocket, Handle: func(_ context.Context, d *corepattern.Death) {
@@ -94,7 +94,7 @@ func TestSocketHoldsUntilReleased(t *testing.T) {
 }
 
 func TestSocketRefusesQuickly(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	needSocket(t)
 	const n = 40
 	start(t, corepattern.Options{Mode: corepattern.ModeSocket, Handle: func(context.Context, *corepattern.Death) {}})
@@ -122,7 +122,7 @@ func cpu(t *testing.T) time.Duration {
 }
 
 func TestSocketTakesManyAtOnce(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	needSocket(t)
 	for _, n := range []int{2, 50} {
 		ds := &deaths{}
@@ -148,7 +148,7 @@ func TestSocketTakesManyAtOnce(t *testing.T) {
 }
 
 func TestSocketForeignFile(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	needSocket(t)
 	testForeignFile(t, corepattern.ModeSocket)
 }
@@ -196,7 +196,7 @@ func onlyFile(t *testing.T, dir string) os.FileInfo {
 }
 
 func TestSocketForeignPipe(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	needSocket(t)
 	testForeignPipe(t, corepattern.ModeSocket)
 }
@@ -243,7 +243,7 @@ func testForeignPipe(t *testing.T, mode string) {
 
 // TestSocketKnowsTheKernel has somebody connect who does not die.
 func TestSocketKnowsTheKernel(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	needSocket(t)
 	ds := &deaths{}
 	dir := short(t)
@@ -264,7 +264,7 @@ func TestSocketKnowsTheKernel(t *testing.T) {
 
 // TestUnprivileged looks as a user who may not do anything.
 func TestUnprivileged(t *testing.T) {
-	holdPattern(t)
+	proc.TakeCorePattern(t, "")
 	cmd := exec.Command(handler(t), "listen", corepattern.ModeAuto, "/run/nowhere")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	if err := os.Chmod(filepath.Dir(cmd.Path), 0o755); err != nil {

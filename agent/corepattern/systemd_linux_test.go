@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/goinquest/inquest/agent/corepattern"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // packers are the tools that write what systemd-coredump stores.
@@ -38,7 +39,7 @@ func store(t *testing.T, dir string, pid int, core []byte, ext string, args []st
 	data := core
 	if args != nil {
 		if _, err := exec.LookPath(args[0]); err != nil {
-			missing(t, err)
+			proc.Missing(t, "%v", err)
 		}
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Stdin = bytes.NewReader(core)
@@ -54,19 +55,10 @@ func store(t *testing.T, dir string, pid int, core []byte, ext string, args []st
 	for k, v := range map[string]string{"pid": fmt.Sprint(pid), "uid": "1234", "gid": "99", "signal": "6",
 		"rlimit": "18446744073709551615", "exe": "/opt/prog", "comm": "my.prog.v2", "hostname": "h"} {
 		if err := unix.Setxattr(name, "user.coredump."+k, []byte(v), 0); err != nil {
-			missing(t, fmt.Errorf("extended attributes: %w", err))
+			proc.Missing(t, "extended attributes: %v", err)
 		}
 	}
 	return name
-}
-
-// missing skips a test for lack of something that CI must have.
-func missing(t *testing.T, err error) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
 }
 
 // coreOf is a core of mostly zeros, some of it random.
@@ -87,7 +79,7 @@ func inSystemd(dir, state string, handle corepattern.Handler) corepattern.Option
 }
 
 func TestSystemdTellsOfDeaths(t *testing.T) {
-	holdPattern(t) // no other agent is at work
+	proc.TakeCorePattern(t, "") // no other agent is at work
 	dir, state := short(t), t.TempDir()
 	core := coreOf(5 << 20)
 	want := sha256.Sum256(core)
@@ -136,7 +128,7 @@ func TestSystemdTellsOfDeaths(t *testing.T) {
 }
 
 func TestSystemdDamagedCores(t *testing.T) {
-	holdPattern(t) // no other agent is at work
+	proc.TakeCorePattern(t, "") // no other agent is at work
 	dir := short(t)
 	core := coreOf(1 << 20)
 	for i, p := range packers[1:] {
@@ -170,7 +162,7 @@ func TestSystemdDamagedCores(t *testing.T) {
 // TestSystemdReadsTheJournal runs a journalctl of its own: the fields of the
 // entry win over the file's attributes.
 func TestSystemdReadsTheJournal(t *testing.T) {
-	holdPattern(t) // no other agent is at work
+	proc.TakeCorePattern(t, "") // no other agent is at work
 	dir, bin := short(t), short(t)
 	name := store(t, dir, 500, coreOf(1<<16), "", nil)
 	script := `#!/bin/sh

@@ -16,6 +16,7 @@ import (
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/corepattern"
 	"github.com/goinquest/inquest/agent/doctor"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // patient is a program that does what its arguments say, and waits.
@@ -184,8 +185,8 @@ func TestWhatIsMissing(t *testing.T) {
 // TestFiles is about what counts only where the kernel writes files.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
-	holdPattern(t, dir+"/core.%P")
 	exe := build(t)
+	proc.TakeCorePattern(t, dir+"/core.%P")
 	cmd := patientOf(t, exe)
 	admit(t, cmd)
 	files := doctor.Options{Mode: corepattern.ModeDirectory}
@@ -223,38 +224,6 @@ func TestFiles(t *testing.T) {
 	m := examine(t, inside, files)
 	expect(t, m, "namespaces", doctor.Missing, "no such directory")
 	expect(t, examine(t, inside, doctor.Options{Mode: corepattern.ModePipe, Dir: "/run/x"}), "namespaces", doctor.Fine, "mnt")
-}
-
-// holdPattern sets the host's core pattern until the test ends. Programs that
-// do so take turns.
-func holdPattern(t *testing.T, pattern string) {
-	t.Helper()
-	const file = "/proc/sys/kernel/core_pattern"
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
-	if err != nil {
-		t.Skipf("the core pattern cannot be set here: %v", err)
-	}
-	f.Close()
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	old, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.WriteFile(file, old, 0o600); err != nil {
-			t.Error(err)
-		}
-		lock.Close()
-	})
-	if err := os.WriteFile(file, []byte(pattern), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestOfTheHost(t *testing.T) {

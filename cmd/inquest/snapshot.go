@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/internal/postmortem"
@@ -47,7 +48,7 @@ func runSnapshot(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		return err
 	}
 	return write(stdout, asJSON, snap, func() error {
-		_, err := fmt.Fprintf(stdout, "stopped for %v; %s core %s, %s\n%s\n", snap.Stopped, snap.Core.Tier, snap.Core.ID, settings.SizeText(snap.Core.StoredBytes), snap.Link)
+		_, err := fmt.Fprintf(stdout, "stopped for %v; %s core %s, %s\n%s\n", snap.Stopped.Round(100*time.Microsecond), snap.Core.Tier, snap.Core.ID, settings.SizeText(snap.Core.StoredBytes), snap.Link)
 		return err
 	})
 }

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/agent/corepattern"
@@ -71,18 +70,15 @@ type captureBench struct {
 
 // measureCapture needs the rights of root, and the core pattern of the host.
 func measureCapture(ctx context.Context, o options, stdout io.Writer) (err error) {
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
 	b := &captureBench{options: o, victim: filepath.Join(o.dir, "crasher")}
 	if err := proc.Build(ctx, b.victim, victimPackage); err != nil {
 		return err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	release, err := proc.HoldCorePattern()
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	if err := b.run(ctx); err != nil {
 		return err
 	}
@@ -396,17 +392,16 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // zstd is what a pipe handler does that packs all it is given. It is stopped
-// after a while, unless all is wanted.
-func (b *captureBench) zstd(ctx context.Context) (err error) {
+// after a while, unless all is wanted. The pattern stays: it is the last step.
+func (b *captureBench) zstd(ctx context.Context) error {
 	bin, err := exec.LookPath("zstd")
 	if err != nil {
 		return fmt.Errorf("a pipe handler to compare with: %w", err)
 	}
-	restore, err := setPattern(fmt.Sprintf("|%s -1 -q -f -o %s/core.zst", bin, b.dir))
-	if err != nil {
+	pattern := fmt.Sprintf("|%s -1 -q -f -o %s/core.zst", bin, b.dir)
+	if err := errors.Join(os.WriteFile(limitFile, []byte("4"), 0o600), os.WriteFile(patternFile, []byte(pattern), 0o600)); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, restore()) }()
 	cmd, err := b.runVictim(ctx, "-kind", "oom")
 	if err != nil {
 		return err
@@ -435,25 +430,6 @@ func (b *captureBench) zstd(ctx context.Context) (err error) {
 		r.ZstdHeld = time.Duration(float64(<-ended) * float64(r.OOMVirtual) / float64(max(r.ZstdBytes, 1)))
 		return nil
 	}
-}
-
-// setPattern changes the host's core pattern until it is restored.
-func setPattern(pattern string) (restore func() error, err error) {
-	old, err := os.ReadFile(patternFile)
-	if err != nil {
-		return nil, err
-	}
-	limit, err := os.ReadFile(limitFile)
-	if err != nil {
-		return nil, err
-	}
-	restore = func() error {
-		return errors.Join(os.WriteFile(patternFile, old, 0o600), os.WriteFile(limitFile, limit, 0o600))
-	}
-	if err := errors.Join(os.WriteFile(limitFile, []byte("4"), 0o600), os.WriteFile(patternFile, []byte(pattern), 0o600)); err != nil {
-		return nil, errors.Join(err, restore())
-	}
-	return restore, nil
 }
 
 // handler is the process that writes a file the kernel told it to.

@@ -23,23 +23,6 @@ import (
 	"github.com/goinquest/inquest/internal/testprog"
 )
 
-// holdCorePattern makes the host's core pattern this test's.
-func holdCorePattern(t *testing.T) {
-	t.Helper()
-	release, err := proc.HoldCorePattern()
-	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		t.Skipf("the core pattern cannot be set here: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := release(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // doomed is a process that dies when it is told to.
 type doomed struct {
 	cmd  *exec.Cmd
@@ -124,7 +107,7 @@ func TestCrash(t *testing.T) {
 	binary(t, "collector")
 	binary(t, "agent")
 	testprog.Build{}.Path(t)
-	holdCorePattern(t)
+	proc.TakeCorePattern(t, "")
 	before, err := proc.CorePattern()
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/symbolize"
 )
 
@@ -35,17 +36,11 @@ func main() { wait(4711) }
 func TestDebuggers(t *testing.T) {
 	for _, tool := range []string{"gcore", "strip", "objcopy", "debuginfod-find"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
+			proc.Missing(t, "%v", err)
 		}
 	}
 	if out, err := exec.CommandContext(t.Context(), "go", "tool", "-modfile=../../tools/go.mod", "dlv", "version").CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%v: %s", err, out)
-		}
-		t.Skipf("Delve cannot be had: %v: %s", err, out)
+		proc.Missing(t, "Delve cannot be had: %v: %s", err, out)
 	}
 	dir := t.TempDir()
 	for file, text := range map[string]string{

@@ -31,16 +31,6 @@ import (
 // proxy as its users build it.
 const natsVersion = "v2.12.1"
 
-// missing ends a test because a tool is not there: a skip at home, a failure
-// where everything has to be there.
-func missing(t *testing.T, what string, err error) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s: %v", what, err)
-	}
-	t.Skipf("%s: %v", what, err)
-}
-
 // startNATS builds and runs nats-server with its profiling port, as root or
 // not, and returns the address for clients and the one of the profiles.
 func startNATS(t *testing.T) (clients, profiles string) {
@@ -50,7 +40,7 @@ func startNATS(t *testing.T) (clients, profiles string) {
 	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
 	cmd.Dir = dir // outside of this module
 	if out, err := cmd.CombinedOutput(); err != nil {
-		missing(t, "build nats-server", fmt.Errorf("%w: %s", err, out))
+		proc.Missing(t, "build nats-server: %v: %s", err, out)
 	}
 	clients, profiles = freeAddr(t), freeAddr(t)
 	_, clientPort, _ := net.SplitHostPort(clients)
@@ -282,7 +272,7 @@ func checkPage(t *testing.T, base, hottest string) {
 	t.Helper()
 	path, err := chromium.Find()
 	if err != nil {
-		missing(t, "see it in a browser", err)
+		proc.Missing(t, "see it in a browser: %v", err)
 	}
 	ctx, stop, err := chromium.Start(path)
 	if err != nil {

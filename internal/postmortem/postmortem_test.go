@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"github.com/goinquest/inquest/coredump"
 	"github.com/goinquest/inquest/ingest"
 	"github.com/goinquest/inquest/internal/postmortem"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/remote"
 	"github.com/goinquest/inquest/query"
 	"github.com/goinquest/inquest/store"
@@ -87,34 +87,16 @@ func coreFile(t *testing.T) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
 	}
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
-	if err != nil || strings.TrimSpace(string(pattern)) != "core" {
-		cannot(t, fmt.Sprintf("core_pattern is not core: %s, %v", pattern, err))
-	}
+	release := proc.TakeCorePattern(t, "core")
 	cmd := exec.Command("sh", "-c", "ulimit -c unlimited; exec ./dies")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOTRACEBACK=crash")
 	out, _ := cmd.CombinedOutput() // it dies
+	release()
 	cores, err := filepath.Glob(filepath.Join(dir, "core*"))
 	if err != nil || len(cores) != 1 {
-		cannot(t, fmt.Sprintf("no core was written: %s", out))
+		proc.Missing(t, "no core was written: %s", out)
 	}
 	return cores[0]
-}
-
-func cannot(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // TestCoreThereAndBack sends a core file and brings it back, over a network

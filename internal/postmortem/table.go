@@ -59,7 +59,7 @@ func WriteCrash(w io.Writer, c *Crash, now time.Time) error {
 	line("group", c.Group)
 	line("host", strings.TrimSpace(fmt.Sprintf("%s  pid %d  %s", c.Host, c.PID, c.Exe)))
 	if c.Held > 0 {
-		line("held", c.Held.String())
+		line("held", c.Held.Round(100*time.Microsecond).String())
 	}
 	line("told by", strings.Join(c.Source, ", "))
 	if f := c.Facts; f != nil {

@@ -9,16 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/goinquest/inquest/internal/proc"
 )
-
-const patternFile = "/proc/sys/kernel/core_pattern"
 
 // TestSetupCores runs what the page on cores only shows, because it changes
 // the machine for a moment.
 func TestSetupCores(t *testing.T) {
-	holdPattern(t)
-	before, err := os.ReadFile(patternFile)
+	proc.TakeCorePattern(t, "")
+	before, err := proc.CorePattern()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +59,7 @@ func TestSetupCores(t *testing.T) {
 	if out, code := run("setup-cores", "-mode", "off", "-cores-dir", dir); code != 1 {
 		t.Errorf("setup-cores -mode off ends with %d:\n%s", code, out)
 	}
-	if after, err := os.ReadFile(patternFile); string(after) != string(before) {
+	if after, err := proc.CorePattern(); after != before {
 		t.Errorf("pattern %q, before %q (%v)", after, before, err)
 	}
 
@@ -72,32 +70,4 @@ func TestSetupCores(t *testing.T) {
 	if strings.Contains(out, "\x1b") {
 		t.Error("colours without a terminal")
 	}
-}
-
-// holdPattern keeps others from changing the host's core pattern until the
-// test ends, and puts it back then.
-func holdPattern(t *testing.T) {
-	t.Helper()
-	f, err := os.OpenFile(patternFile, os.O_WRONLY, 0)
-	if err != nil {
-		t.Skipf("the core pattern cannot be set here: %v", err)
-	}
-	f.Close()
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "inquest-core-pattern.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	old, err := os.ReadFile(patternFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.WriteFile(patternFile, old, 0o600); err != nil {
-			t.Error(err)
-		}
-		lock.Close()
-	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/settings"
 )
 
@@ -335,7 +336,7 @@ func TestHelp(t *testing.T) {
 func TestBashCompletion(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		missing(t, "bash")
+		proc.Missing(t, "bash is not installed")
 	}
 	var script bytes.Buffer
 	var o options
@@ -381,15 +382,6 @@ func TestOtherCompletions(t *testing.T) {
 	if _, err := define(&o).Parse([]string{"-completion", "csh"}, nil, nil); err == nil {
 		t.Error("a script for csh was promised")
 	}
-}
-
-// missing skips a test whose tool is not here, but not where it must be.
-func missing(t *testing.T, tool string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", tool)
-	}
-	t.Skipf("%s is not installed", tool)
 }
 
 func FuzzNearest(f *testing.F) {

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 //go:embed testdata/crasher
@@ -153,7 +155,7 @@ func (b Build) build(t testing.TB, dir string) string {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off", "GOOS=linux")
 	if b.CGO {
 		if _, err := exec.LookPath("gcc"); err != nil {
-			Missing(t, "gcc is not here")
+			proc.Missing(t, "gcc is not here")
 		}
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
 	}
@@ -165,18 +167,9 @@ func (b Build) build(t testing.TB, dir string) string {
 	}
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		if b.Toolchain != "" && (bytes.Contains(msg, []byte("toolchain not available")) || bytes.Contains(msg, []byte("download go1"))) {
-			Missing(t, "%s cannot be had: %s", b.Toolchain, msg)
+			proc.Missing(t, "%s cannot be had: %s", b.Toolchain, msg)
 		}
 		t.Fatalf("%s: %v\n%s", cmd, err, msg)
 	}
 	return out
-}
-
-// Missing skips a test that cannot run here; under CI it may not be missing.
-func Missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }
