@@ -28,10 +28,10 @@ func startHeadless(c *sandbox.Child) (sandbox.Handler, error) {
 	left := make(chan struct{})
 	server := rpccommon.NewServer(&service.Config{
 		Listener:       &onlyConn{conn: fileConn{c.Files()[clientFile]}, closed: make(chan struct{})},
-		ProcessArgs:    []string{c.Path(executable)},
+		ProcessArgs:    []string{c.Path(exeFile)},
 		APIVersion:     2,
 		DisconnectChan: left,
-		Debugger:       debugger.Config{CoreFile: c.Path(elf), Backend: "default"},
+		Debugger:       debugger.Config{CoreFile: c.Path(coreFile), Backend: "default"},
 	})
 	if err := server.Run(); err != nil {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "open the core: %w", err)

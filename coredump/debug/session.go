@@ -12,17 +12,18 @@ import (
 
 // Limits of what is asked for at once.
 const (
-	PageGoroutines  = 1000 // of one Goroutines
-	MaxFrames       = 1000 // of one Stack
-	MaxExpression   = 4096 // bytes
-	maxPanics       = 16   // of a chain
-	sessionMemory   = 1 << 30
-	sessionIdle     = 15 * time.Minute
-	sessionCPU      = 30 * time.Minute
-	sessionLife     = 12 * time.Hour
-	stageSession    = "debug"
-	stageHeadless   = "dlv"
-	executable, elf = 0, 1 // the files a child gets, in this order
+	PageGoroutines = 1000 // of one Goroutines
+	MaxFrames      = 1000 // of one Stack
+	MaxExpression  = 4096 // bytes
+	maxPanics      = 16   // of a chain
+	sessionMemory  = 1 << 30
+	sessionIdle    = 15 * time.Minute
+	sessionCPU     = 30 * time.Minute
+	sessionLife    = 12 * time.Hour
+	stageSession   = "debug"
+	stageHeadless  = "dlv"
+	exeFile        = 0 // of those a child gets
+	coreFile       = 1
 )
 
 // Options say what is opened, and how.
