@@ -15,9 +15,6 @@ import (
 	"github.com/goinquest/inquest/internal/sandbox"
 )
 
-// clientFile is the connection a headless child serves, after its two files.
-const clientFile = 2
-
 // startHeadless serves one client as `dlv core --headless` does, JSON-RPC and
 // DAP alike, on a connection that is already there. The process ends with the
 // client.
