@@ -15,9 +15,6 @@ import (
 	"github.com/goinquest/inquest/internal/sandbox"
 )
 
-// clientFile is the connection a headless child serves, after its two files.
-const clientFile = 2
-
 // startHeadless serves one client as `dlv core --headless` does, JSON-RPC and
 // DAP alike, on a connection that is already there. The process ends with the
 // client.
@@ -28,10 +25,10 @@ func startHeadless(c *sandbox.Child) (sandbox.Handler, error) {
 	left := make(chan struct{})
 	server := rpccommon.NewServer(&service.Config{
 		Listener:       &onlyConn{conn: fileConn{c.Files()[clientFile]}, closed: make(chan struct{})},
-		ProcessArgs:    []string{c.Path(executable)},
+		ProcessArgs:    []string{c.Path(exeFile)},
 		APIVersion:     2,
 		DisconnectChan: left,
-		Debugger:       debugger.Config{CoreFile: c.Path(elf), Backend: "default"},
+		Debugger:       debugger.Config{CoreFile: c.Path(coreFile), Backend: "default"},
 	})
 	if err := server.Run(); err != nil {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "open the core: %w", err)

@@ -180,7 +180,7 @@ func TestEditorAttaches(t *testing.T) {
 		t.Fatalf("scopes %+v", scopes)
 	}
 	locals := e.ask(&dap.VariablesRequest{Request: request("variables"), Arguments: dap.VariablesArguments{VariablesReference: scopes[0].VariablesReference}}).(*dap.VariablesResponse).Body.Variables
-	if len(locals) != 1 || locals[0].Name != "r" || !strings.Contains(locals[0].Value, `kind: "explicit"`) {
+	if len(locals) != 1 || locals[0].Name != "r" || !strings.HasPrefix(locals[0].Value, "*main.request {") {
 		t.Errorf("locals %+v", locals)
 	}
 	value := e.ask(&dap.EvaluateRequest{Request: request("evaluate"), Arguments: dap.EvaluateArguments{Expression: "r.count", FrameId: stack[at].Id, Context: "repl"}})

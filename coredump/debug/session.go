@@ -12,24 +12,35 @@ import (
 
 // Limits of what is asked for at once.
 const (
-	PageGoroutines  = 1000 // of one Goroutines
-	MaxFrames       = 1000 // of one Stack
-	MaxExpression   = 4096 // bytes
-	maxPanics       = 16   // of a chain
-	sessionMemory   = 1 << 30
-	sessionIdle     = 15 * time.Minute
-	sessionCPU      = 30 * time.Minute
-	sessionLife     = 12 * time.Hour
-	stageSession    = "debug"
-	stageHeadless   = "dlv"
-	executable, elf = 0, 1 // the files a child gets, in this order
+	PageGoroutines = 1000 // of one Goroutines
+	MaxFrames      = 1000 // of one Stack
+	MaxExpression  = 4096 // bytes
+	maxPanics      = 16   // of a chain
+)
+
+// Limits of a child, if the caller has none.
+const (
+	sessionMemory = 1 << 30
+	sessionIdle   = 15 * time.Minute
+	sessionCPU    = 30 * time.Minute
+	sessionLife   = 12 * time.Hour
+)
+
+// The stages, and which of the files they get is what.
+const (
+	stageSession  = "debug"
+	stageHeadless = "dlv"
+
+	exeFile    = 0
+	coreFile   = 1
+	clientFile = 2 // the connection a headless child serves
 )
 
 // Options say what is opened, and how.
 type Options struct {
 	// Exe is the executable with debug information, Core the ELF core; both are
-	// ordinary files, opened for reading, and stay the caller's. The child opens them again for
-	// reading, so this process's user must be allowed to.
+	// ordinary files, opened for reading, and stay the caller's. The child opens
+	// them again, so the user of this process must be allowed to.
 	Exe, Core *os.File
 	// Unidentified opens them even if the core does not tell what it is of.
 	// Cores of another build are always refused.

@@ -1,6 +1,7 @@
 package debug_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -15,8 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/coredump"
 	"github.com/goinquest/inquest/coredump/debug"
 	"github.com/goinquest/inquest/internal/testprog"
+	"github.com/goinquest/inquest/symbolize"
 )
 
 // all pages through the goroutines of a session.
@@ -111,7 +114,7 @@ func TestStackVariablesPanics(t *testing.T) {
 	for _, f := range scope.Arguments[0].Children[0].Children {
 		fields[f.Name] = f.Type + " " + f.Value
 	}
-	want := map[string]string{"kind": "string explicit", "user": "*main.user 0x0", "payload": "[]uint8 ", "count": "int 9"}
+	want := map[string]string{"kind": "string explicit", "user": "*main.user 0x0", "payload": "[]uint8 ", "count": "int 9", "ctx": "context.Context "}
 	if diff := cmp.Diff(want, fields); diff != "" {
 		t.Error(diff)
 	}
@@ -170,6 +173,67 @@ func TestRepanic(t *testing.T) {
 	want := []string{"again: explicit: payload of the request that died", "explicit: payload of the request that died"}
 	if diff := cmp.Diff(want, values); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestMinicore opens what a collector has of most deaths, as it would.
+func TestMinicore(t *testing.T) {
+	confined(t)
+	exe, core := crash(t, testprog.Build{}, "-kind=repanic")
+	mini := filepath.Join(t.TempDir(), "core")
+	writeMinicore(t, mini, exe, core)
+	s, err := debug.Open(t.Context(), debug.Options{Exe: open(t, exe), Core: open(t, mini)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got, want := len(all(t, s, 0)), len(all(t, session(t, testprog.Build{}, "-kind=repanic"), 0)); got != want {
+		t.Errorf("%d goroutines, the whole core has %d", got, want)
+	}
+	panics, err := s.Panics(t.Context(), 1, debug.Load{})
+	if err != nil || len(panics) != 2 || panics[1].Value.Children[0].Value != "explicit: payload of the request that died" {
+		t.Errorf("panics %+v, %v", panics, err)
+	}
+}
+
+// writeMinicore makes an image of a core, as agents do, and of the image the
+// ELF core, as collectors do.
+func writeMinicore(t *testing.T, to, exe, core string) {
+	t.Helper()
+	e := open(t, exe)
+	info, err := e.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	funcs, err := symbolize.OpenFunctions(e, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var image bytes.Buffer
+	_, err = coredump.ImportFile(t.Context(), open(t, core), &image, coredump.ImportOptions{
+		Core: inquest.Core{Tier: inquest.TierMini},
+		Select: func(p *coredump.Process) ([]coredump.Extent, error) {
+			r, err := coredump.OpenRuntime(p, funcs)
+			if err != nil {
+				return nil, err
+			}
+			return coredump.Select(p, r, coredump.Selection{})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, err := coredump.OpenImage(bytes.NewReader(image.Bytes()), int64(image.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := im.CoreFile().WriteSparse(f); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -32,7 +32,7 @@ func openTarget(c *sandbox.Child) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	group, err := core.OpenCore(c.Path(elf), c.Path(executable), nil)
+	group, err := core.OpenCore(c.Path(coreFile), c.Path(exeFile), nil)
 	if err != nil {
 		return nil, inquest.Errorf(inquest.ErrInvalid, "open the core: %w", err)
 	}
@@ -51,11 +51,11 @@ func identified(c *sandbox.Child) (*target, error) {
 		return nil, err
 	}
 	files := c.Files()
-	exe, err := symbolize.ReadBuild(files[executable])
+	exe, err := symbolize.ReadBuild(files[exeFile])
 	if err != nil {
 		return nil, fmt.Errorf("read the executable: %w", err)
 	}
-	of, err := buildOf(files[elf])
+	of, err := buildOf(files[coreFile])
 	switch {
 	case errors.Is(err, inquest.ErrNotFound) && args.Unidentified:
 		return &target{build: exe.ID, trust: inquest.TrustNone, pages: map[int64]int32{}}, nil

@@ -144,11 +144,16 @@ func try(c *sandbox.Child, what, arg string) (any, error) {
 
 func TestMain(m *testing.M) {
 	sandbox.Main(tries)
+	var err error
 	if os.Getenv("SANDBOX_TEST_RESTRICTED") != "" {
-		if err := restrict(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+		err = restrict()
+	}
+	if os.Getenv("SANDBOX_TEST_NO_LANDLOCK") != "" {
+		err = deny(seccomp.SyscallGroup{Action: seccomp.ActionErrno, Names: []string{"landlock_create_ruleset"}})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -210,15 +215,19 @@ func runAsNobody(t *testing.T, restricted bool) {
 // dangerous calls.
 func restrict() error {
 	const spaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+	return deny(seccomp.SyscallGroup{
+		Action: seccomp.ActionErrno,
+		Names:  []string{"unshare", "setns", "mount", "umount2", "pivot_root", "ptrace", "bpf", "kexec_load", "init_module", "reboot", "swapon"},
+		NamesWithCondtions: []seccomp.NameWithConditions{{Name: "clone", Conditions: seccomp.ArgumentConditions{
+			{Argument: 0, Operation: seccomp.BitsSet, Value: spaces},
+		}}},
+	})
+}
+
+func deny(group seccomp.SyscallGroup) error {
 	return seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: seccomp.Policy{
 		DefaultAction: seccomp.ActionAllow,
-		Syscalls: []seccomp.SyscallGroup{{
-			Action: seccomp.ActionErrno,
-			Names:  []string{"unshare", "setns", "mount", "umount2", "pivot_root", "ptrace", "bpf", "kexec_load", "init_module", "reboot", "swapon"},
-			NamesWithCondtions: []seccomp.NameWithConditions{{Name: "clone", Conditions: seccomp.ArgumentConditions{
-				{Argument: 0, Operation: seccomp.BitsSet, Value: spaces},
-			}}},
-		}},
+		Syscalls:      []seccomp.SyscallGroup{group},
 	}})
 }
 
@@ -413,6 +422,31 @@ func TestStageThatDoesNotBegin(t *testing.T) {
 	var f *sandbox.Failure
 	if _, err := sandbox.Start(t.Context(), sandbox.Options{Stage: "nothing"}); !errors.As(err, &f) || f.How != sandbox.Ended {
 		t.Errorf("a stage that is not there: %v", err)
+	}
+}
+
+// TestWithoutBase runs in a process whose children cannot have Landlock.
+func TestWithoutBase(t *testing.T) {
+	if os.Getenv("SANDBOX_TEST_NO_LANDLOCK") == "" {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestWithoutBase$")
+		cmd.Env = append(os.Environ(), "SANDBOX_TEST_NO_LANDLOCK=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	_, err := sandbox.Start(t.Context(), sandbox.Options{Stage: tries.Name})
+	var f *sandbox.Failure
+	if !errors.As(err, &f) || f.How != sandbox.Refused || !strings.Contains(f.Detail, "landlock") || !errors.Is(err, inquest.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := sandbox.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "landlock") {
+		t.Errorf("probe: %v", err)
+	}
+	p := start(t, sandbox.Options{Unconfined: true})
+	var got string
+	if err := p.Call(t.Context(), "echo x", &got); err != nil || got != "x" {
+		t.Errorf("unconfined: %q, %v", got, err)
 	}
 }
 
