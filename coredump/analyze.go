@@ -3,6 +3,7 @@ package coredump
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/symbolize"
@@ -30,7 +31,7 @@ func (l ReportLimits) withDefaults() ReportLimits {
 // too. It does not fail: what is missing or does not hold is among the Problems.
 // It takes bounded steps, whatever the memory says. funcs may be nil.
 func Analyze(p *Process, funcs *symbolize.Functions, limits ReportLimits) *inquest.CoreReport {
-	a := &analysis{p: p, funcs: funcs, limits: limits.withDefaults(), rep: &inquest.CoreReport{
+	a := &analysis{p: p, funcs: funcs, limits: limits.withDefaults(), b: newBuckets(), rep: &inquest.CoreReport{
 		Class: inquest.ClassUnknown, Buckets: []inquest.GoroutineBucket{}, Goroutines: []inquest.Goroutine{},
 	}}
 	if p.Memory == nil {
@@ -40,7 +41,8 @@ func Analyze(p *Process, funcs *symbolize.Functions, limits ReportLimits) *inque
 	if funcs == nil {
 		a.problem("the executable is not known: there are only signals")
 	} else {
-		a.rep.GoVersion = funcs.GoVersion()
+		version := funcs.GoVersion()
+		a.rep.GoVersion = valid(version[:min(len(version), maxClass)])
 	}
 	a.open()
 	a.death()
@@ -61,6 +63,7 @@ type analysis struct {
 	u     *unwinder
 	r     *Runtime // nil: it was not found
 	types *goTypes // nil with r
+	b     *buckets
 
 	thread stack // that died
 	cause  cause
@@ -121,7 +124,33 @@ func (a *analysis) death() {
 	if text != "" {
 		a.rep.Class, a.rep.Message = classify(text)
 	}
+	a.guess()
+	if a.cause.kind == causeNone && a.p.Threads[0].Signal == 0 {
+		a.died = Goroutine{} // it lives
+		return
+	}
 	a.frames(saved.at)
+}
+
+// guess takes the class from the runtime's functions on the stack, where what was
+// written is not known.
+func (a *analysis) guess() {
+	if len(a.rep.Panics) > 0 && a.rep.Panics[0].Value == missingValue && a.rep.Signal == nil {
+		a.rep.Class = inquest.ClassUnknown
+	}
+	if a.rep.Class != inquest.ClassUnknown {
+		return
+	}
+	class := ""
+	switch a.cause.kind {
+	case causePanic:
+		class = a.thread.panicClass(a.cause.at)
+	case causeThrow:
+		class = a.thread.fatalClass(a.cause.at)
+	}
+	if strings.Contains(class, ":") {
+		a.rep.Class = class
+	}
 }
 
 // onStack reports whether a call of the thread is on the stack of the goroutine
@@ -169,7 +198,15 @@ func (a *analysis) signalClass() {
 	if a.cause.kind != causeNone || len(a.p.Threads) == 0 {
 		return
 	}
-	if number := a.p.Threads[0].Signal; number != 0 {
+	number := a.p.Threads[0].Signal
+	if a.funcs == nil && number == signals["SIGABRT"] {
+		return // which is how the runtime ends a process, whatever it was
+	}
+	if calls := a.thread.calls; len(calls) > 0 && (calls[0].name == "runtime.raise" || calls[0].name == "runtime.tgkill") {
+		a.problem("the stack of the thread that died does not lead to what ended it")
+		return // by itself, so it knew why
+	}
+	if number != 0 {
 		a.rep.Class, a.rep.Message = numberClass(number), signalText(number)
 	} else {
 		a.rep.Class = inquest.CrashSnapshot
@@ -223,6 +260,10 @@ func (a *analysis) symbolized(calls []stackCall, limit int) []inquest.Frame {
 		}
 		if len(out) == n {
 			out = append(out, inquest.Frame{Function: foreign})
+		}
+		for i := range out[n:] {
+			f := &out[n+i]
+			f.Function, f.File, f.Symbol = a.b.name([]byte(f.Function)), a.b.name([]byte(f.File)), a.b.name([]byte(f.Symbol))
 		}
 		if len(out) >= limit {
 			return out[:limit]

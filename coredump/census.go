@@ -13,7 +13,9 @@ import (
 const (
 	censusChunk  = 1 << 14 // goroutines that are held at once
 	censusFrames = 100     // of a goroutine; the runtime writes as many
-	maxStacks    = 1 << 16 // different ones that are remembered by their addresses
+	maxStacks    = 1 << 14 // different ones
+	maxCensus    = 1 << 22 // goroutines that are looked at
+	maxCalls     = 1 << 25 // of all of them
 )
 
 // census looks at all goroutines of a process. It reads them chunk by chunk, each in
@@ -30,12 +32,13 @@ type census struct {
 	first  uint64          // address of the one that died, in a deadlock the first of all
 
 	absent, unread int
+	left           int         // of maxCalls
 	calls          []stackCall // used again
 }
 
 func newCensus(a *analysis) *census {
 	c := &census{
-		a: a, b: newBuckets(), seed: maphash.MakeSeed(), stacks: map[uint64]int{}, now: a.limits.Now, since: map[int]int64{}, waits: map[int64]int64{}, first: a.died.Addr,
+		a: a, b: a.b, left: maxCalls, seed: maphash.MakeSeed(), stacks: map[uint64]int{}, now: a.limits.Now, since: map[int]int64{}, waits: map[int64]int64{}, first: a.died.Addr,
 		labels: profLabels{m: &a.types.m, release: a.r.Release(), known: map[uint64]map[string]string{}},
 	}
 	return c
@@ -50,7 +53,12 @@ func (c *census) run() {
 		}
 	}
 	var chunk []uint64
+	looked := 0
 	for addr := range c.a.r.list() {
+		if looked++; looked > maxCensus {
+			c.a.problem("only the first %d goroutines were looked at", maxCensus)
+			break
+		}
 		if chunk = append(chunk, addr); len(chunk) == censusChunk {
 			c.chunk(chunk)
 			chunk = chunk[:0]
@@ -112,7 +120,12 @@ func (c *census) goroutine(g *Goroutine) {
 }
 
 // shown is what tracebacks write between brackets.
-func (g *Goroutine) shown() string { return cmp.Or(g.WaitReason, g.State) }
+func (g *Goroutine) shown() string {
+	if g.State == "leaked" && g.WaitReason != "" {
+		return g.WaitReason + " (leaked)"
+	}
+	return cmp.Or(g.WaitReason, g.State)
+}
 
 // system reports whether a goroutine is the runtime's own, by its first
 // function (isSystemGoroutine in runtime/traceback.go).
@@ -135,7 +148,10 @@ func (c *census) bucket(g *Goroutine, first bool) int {
 	case g.Addr == c.a.died.Addr && c.a.died.Addr != 0:
 		s.calls, cut = c.a.dead, !ended(c.a.dead)
 	case g.SP != 0:
-		s.walkOwn(g)
+		if c.left > 0 {
+			s.walkOwn(g)
+			c.left -= len(s.calls) + 1
+		}
 		c.calls = s.calls
 		cut = !ended(s.calls)
 	case g.State == "running":
@@ -147,6 +163,10 @@ func (c *census) bucket(g *Goroutine, first bool) int {
 	if ok && (i >= 0 || !first) {
 		return i
 	}
+	if !ok && len(c.stacks) >= maxStacks && !first {
+		c.b.full = true
+		return -1
+	}
 	t := textStack{stateName: g.shown(), frames: c.a.symbolized(s.calls, censusFrames+1), cut: cut}
 	if len(t.frames) > censusFrames {
 		t.frames, t.cut = t.frames[:censusFrames], true
@@ -155,9 +175,7 @@ func (c *census) bucket(g *Goroutine, first bool) int {
 		t.by = &by
 	}
 	i = c.b.place(&t, first)
-	if len(c.stacks) < maxStacks {
-		c.stacks[hash] = i
-	}
+	c.stacks[hash] = i
 	return i
 }
 
@@ -240,6 +258,9 @@ func (c *census) tell() {
 	}
 	if c.unread > 0 {
 		c.a.problem("%d goroutines are not in the core", c.unread)
+	}
+	if c.left <= 0 {
+		c.a.problem("the stacks of some goroutines were not followed: there are too many")
 	}
 	if c.labels.cut {
 		c.a.problem("there are too many labels of goroutines")

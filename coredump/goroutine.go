@@ -113,7 +113,7 @@ func (r *Runtime) goroutine(addr uint64) (Goroutine, bool) {
 		SP:    f.word(l.gSchedSP), PC: f.word(l.gSchedPC), FP: f.word(l.gSchedBP), LR: f.word(l.gSchedLR),
 		Signal: int(f.number(l.gSig)), SignalCode: f.word(l.gSigcode0), SignalAddr: f.word(l.gSigcode1), SignalPC: f.word(l.gSigPC),
 	}
-	if reason := int(b[l.gWaitReason]); state == "waiting" && reason < len(l.waitReasons) {
+	if reason := int(b[l.gWaitReason]); (state == "waiting" || state == "leaked") && reason < len(l.waitReasons) {
 		g.WaitReason = l.waitReasons[reason]
 	}
 	g.exact = g.PC == g.Start // it has not begun

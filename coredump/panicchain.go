@@ -1,6 +1,7 @@
 package coredump
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -22,6 +23,7 @@ func (ts *goTypes) panicChain(u *unwinder, l *layout, at uint64) (list []inquest
 		if b == nil {
 			return list, false
 		}
+		b = bytes.Clone(b)
 		f := gFields{b}
 		typ, data := f.word(l.panicArg), f.word(l.panicArg+8)
 		p := inquest.Panic{

@@ -50,6 +50,7 @@ var deaths = map[string]func(){
 	"maps":     writeMap,
 	"deadlock": deadlock,
 	"locked":   lockTwice,
+	"chatty":   func() { chat(); lockTwice() },
 	"stack":    func() { debug.SetMaxStack(1 << 20); recurse(0) },
 	"oom":      outOfMemory,
 	"abort":    func() { kill(syscall.SIGABRT) },
@@ -301,6 +302,15 @@ func store(m map[int]int, n int) {
 func deadlock() {
 	c := make(chan int)
 	<-c
+}
+
+// chat fills the ring of what the runtime printed, a length of it that the
+// environment says.
+func chat() {
+	for i := 0; i < 30; i++ {
+		println("a line of the program itself", i)
+	}
+	println(os.Getenv("CHAT"))
 }
 
 func lockTwice() {
