@@ -15,6 +15,7 @@ import (
 
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/coredump"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/testprog"
 	"github.com/goinquest/inquest/store"
 	"github.com/goinquest/inquest/symbolize"
@@ -144,7 +145,7 @@ func (w *world) analysed(id, state string) *inquest.CoreAnalysis {
 			return &got
 		}
 		if got.State == inquest.AnalysisOff {
-			testprog.Missing(w.t, "cores are not analysed here: %s", got.Reason)
+			proc.Missing(w.t, "cores are not analysed here: %s", got.Reason)
 		}
 		if time.Now().After(end) {
 			w.t.Fatalf("analysis of %s: %s %s, want %s: %s", id, got.State, got.Reason, state, w.log)
@@ -257,7 +258,7 @@ func TestAnalysisHostile(t *testing.T) {
 			got = &inquest.CoreAnalysis{}
 			w.getJSON("/api/v1/cores/"+id+"/goroutines", got)
 			if got.State == inquest.AnalysisOff {
-				testprog.Missing(t, "cores are not analysed here: %s", got.Reason)
+				proc.Missing(t, "cores are not analysed here: %s", got.Reason)
 			}
 		}
 		switch {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/goinquest/inquest/coredump/debug"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/sandbox"
 	"github.com/goinquest/inquest/internal/testprog"
 )
@@ -70,13 +71,13 @@ func kernelCore(t testing.TB, exe, to string, args []string) {
 	}
 	pattern, _ := os.ReadFile("/proc/sys/kernel/core_pattern")
 	if s := strings.TrimSpace(string(pattern)); s == "" || strings.ContainsAny(s, "/|@") {
-		testprog.Missing(t, "cores go to %q here", s)
+		proc.Missing(t, "cores go to %q here", s)
 	}
 	p := testprog.Start(t, exe, testprog.Options{Args: args, Core: -1})
 	p.Wait(t, time.Minute)
 	found, _ := filepath.Glob(filepath.Join(p.Dir, "core*"))
 	if len(found) != 1 {
-		testprog.Missing(t, "the kernel wrote no core (%q)", found)
+		proc.Missing(t, "the kernel wrote no core (%q)", found)
 	}
 	if err := os.Rename(found[0], to); err != nil {
 		t.Fatal(err)
@@ -97,7 +98,7 @@ func open(t testing.TB, name string) *os.File {
 func confined(t testing.TB) {
 	t.Helper()
 	if _, err := sandbox.Probe(t.Context()); err != nil {
-		testprog.Missing(t, "%v", err)
+		proc.Missing(t, "%v", err)
 	}
 }
 

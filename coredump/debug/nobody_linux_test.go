@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/goinquest/inquest/coredump/debug"
-	"github.com/goinquest/inquest/internal/testprog"
+	"github.com/goinquest/inquest/internal/proc"
 )
 
 // TestNobody opens a core, and serves a debugger, as a user without privileges.
@@ -32,7 +32,7 @@ func TestNobody(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
-		testprog.Missing(t, "only root can become somebody else")
+		proc.Missing(t, "only root can become somebody else")
 	}
 	confined(t)
 	exe, core := small(t)
