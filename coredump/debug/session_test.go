@@ -18,6 +18,7 @@ import (
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/coredump"
 	"github.com/goinquest/inquest/coredump/debug"
+	"github.com/goinquest/inquest/internal/proc"
 	"github.com/goinquest/inquest/internal/testprog"
 	"github.com/goinquest/inquest/symbolize"
 )
@@ -48,7 +49,7 @@ func dlv(t testing.TB, exe, core string, commands ...string) string {
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "GOMODCACHE="+goEnv(t, "GOMODCACHE"), "GOCACHE="+goEnv(t, "GOCACHE"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		testprog.Missing(t, "dlv: %v\n%s", err, out)
+		proc.Missing(t, "dlv: %v\n%s", err, out)
 	}
 	return string(out)
 }
