@@ -40,7 +40,7 @@ var textDeaths = []struct {
 	{"deadlock", "fatal:all goroutines are asleep - deadlock!", "deadlock", 0, "main."},
 	{"unlock", "fatal:sync: unlock of unlocked mutex", "unlocked mutex", 0, "main."},
 	{"overflow", "fatal:stack overflow", "runtime: goroutine stack exceeds 1000000000-byte limit", 0, "main.deep"},
-	{"memory", "fatal:runtime: ", "", 0, "main."},
+	{"memory", "fatal:out of memory", "", 0, "main."},
 	{"fault", "signal:SIGSEGV", "unexpected fault address", 11, "main."},
 	{"goroutine", "panic:string", "panic: elsewhere", 0, "main."},
 	{"quit", "signal:SIGQUIT", "SIGQUIT: quit", 3, "main.raise"},

@@ -71,8 +71,14 @@ func isType(s string) bool {
 }
 
 // fatalClass is the class of what the runtime throws, by the text behind
-// "fatal error: ".
-func fatalClass(text string) string { return "fatal:" + constant(text) }
+// "fatal error: ". Which of its allocations finds that there is no memory
+// differs from death to death.
+func fatalClass(text string) string {
+	if strings.Contains(text, "out of memory") || strings.Contains(text, "cannot allocate memory") {
+		return "fatal:out of memory"
+	}
+	return "fatal:" + constant(text)
+}
 
 // signalClass is the class of a death by a signal; name is SIG….
 func signalClass(name string) string { return "signal:" + name }
