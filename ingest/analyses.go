@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -143,6 +144,9 @@ func (a *Analyses) next() (*store.StoredCore, []store.StoredBinary) {
 	done := a.o.Store.CoreReports()
 	now := a.o.Now()
 	cores := a.o.Store.Cores("", "")
+	maps.DeleteFunc(a.tries, func(id string, _ analysisTry) bool {
+		return !slices.ContainsFunc(cores, func(c store.StoredCore) bool { return c.ID == id })
+	})
 	for i := range cores {
 		c := &cores[i]
 		if t, ok := a.tries[c.ID]; !c.Complete || ok && now.Before(t.next) {
