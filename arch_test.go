@@ -23,19 +23,21 @@ const modulePath = "github.com/goinquest/inquest"
 // itself. A room that is not here does not exist: add it with its arrows, as
 // ARCHITECTURE.md has them, when it is built.
 var arrows = map[string][]string{
-	"":          {},
-	"profile":   {},
-	"calltree":  {},
-	"symbolize": {},
-	"store":     {"profile", "calltree", "coredump"},
-	"coredump":  {"symbolize"},
-	"ingest":    {"profile", "store", "symbolize", "coredump"},
-	"query":     {"profile", "calltree", "store"},
-	"agent":     {"profile", "symbolize", "coredump", "internal/upload"},
-	"web":       {"profile", "calltree", "store", "ingest", "query"},
+	"":                  {},
+	"profile":           {},
+	"calltree":          {},
+	"symbolize":         {},
+	"store":             {"profile", "calltree", "coredump"},
+	"coredump":          {"symbolize"},
+	"coredump/analysis": {"coredump", "symbolize", "internal/sandbox"},
+	"coredump/debug":    {"coredump", "symbolize", "internal/sandbox"},
+	"ingest":            {"profile", "store", "symbolize", "coredump", "coredump/analysis", "internal/sandbox"},
+	"query":             {"profile", "calltree", "store"},
+	"agent":             {"profile", "symbolize", "coredump", "internal/upload"},
+	"web":               {"profile", "calltree", "store", "ingest", "query"},
 
 	"cmd/collector": {"profile", "calltree", "store", "ingest", "query", "agent", "web",
-		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo", "internal/vulndb"},
+		"internal/settings", "internal/program", "internal/buildinfo", "internal/demo", "internal/vulndb", "internal/sandbox", "coredump/analysis"},
 	"cmd/agent": {"agent", "internal/settings", "internal/program", "internal/buildinfo"},
 	"cmd/inquest": {"internal/load", "internal/fleet", "internal/corpus", "internal/push", "internal/inventory", "internal/postmortem", "internal/remote", "internal/vulndb",
 		"internal/settings", "internal/program"},
@@ -53,6 +55,7 @@ var arrows = map[string][]string{
 	"internal/inventory":  {"internal/remote", "internal/settings", "internal/vulndb"},
 	"internal/postmortem": {"coredump", "internal/remote", "internal/settings"},
 	"internal/vulndb":     {},
+	"internal/sandbox":    {},
 }
 
 // helpers are rooms that exist for tests and benchmarks: they may import
@@ -64,7 +67,11 @@ var helpers = []string{"internal/bench", "internal/chromium", "internal/e2e", "i
 var heavy = map[string]string{
 	"go.etcd.io/bbolt":                               "store",
 	"github.com/labstack/echo":                       "web",
-	"github.com/go-delve/delve":                      "",
+	"github.com/go-delve/delve":                      "coredump/debug",
+	"github.com/google/go-dap":                       "coredump/debug",
+	"github.com/elastic/go-seccomp-bpf":              "internal/sandbox",
+	"github.com/landlock-lsm/go-landlock":            "internal/sandbox",
+	"kernel.org/pub/linux/libs/security/libcap":      "internal/sandbox",
 	"github.com/prometheus/prometheus/discovery":     "agent",
 	"github.com/prometheus/prometheus/model/relabel": "agent",
 	"github.com/prometheus/prometheus/promql":        "query",
@@ -139,14 +146,17 @@ func exists(name string) bool {
 	return err == nil
 }
 
+// subRooms are rooms in rooms, with what the outer one must not link.
+var subRooms = []string{"coredump/analysis", "coredump/debug"}
+
 // room is the room a directory belongs to: its first element, or the first
-// two below cmd and internal.
+// two below cmd and internal and where there are rooms in rooms.
 func room(dir string) string {
 	if dir == "." {
 		return ""
 	}
 	parts := strings.Split(dir, "/")
-	if (parts[0] == "cmd" || parts[0] == "internal") && len(parts) > 1 {
+	if (parts[0] == "cmd" || parts[0] == "internal" || len(parts) > 1 && slices.Contains(subRooms, parts[0]+"/"+parts[1])) && len(parts) > 1 {
 		return parts[0] + "/" + parts[1]
 	}
 	return parts[0]

@@ -4,6 +4,7 @@ package coredump_test
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"runtime"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/goinquest/inquest"
 	"github.com/goinquest/inquest/coredump"
 	"github.com/goinquest/inquest/internal/testprog"
+	"github.com/goinquest/inquest/symbolize"
 )
 
 // pages is memory that is kept by pages, some of which are changed.
@@ -124,6 +126,55 @@ func FuzzRuntime(f *testing.F) {
 		}
 		if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 200 {
 			t.Errorf("took %d MiB of memory", n)
+		}
+	})
+}
+
+// FuzzAnalyze changes the minicore of a process that died: a report is always made,
+// and bounded.
+func FuzzAnalyze(f *testing.F) {
+	type subject struct {
+		h     *testprog.Held
+		funcs *symbolize.Functions
+		whole pages
+	}
+	var subjects []subject
+	for _, kind := range []string{"custom", "maps", "nil", "abort"} {
+		h := testprog.Hold(f, testprog.Build{Stripped: kind != "nil"}.Path(f), testprog.Options{Args: []string{"-kind=" + kind, "-goroutines=20"}}, 0)
+		r, funcs := openRuntime(f, h)
+		extents, err := coredump.Select(&h.Process, r, coredump.Selection{Present: present(h)})
+		if err != nil {
+			f.Fatal(err)
+		}
+		subjects = append(subjects, subject{h, funcs, read(f, h, extents)})
+	}
+	f.Add(uint8(0), []byte{}, uint64(0), uint64(0))
+	for i := range 80 {
+		f.Add(uint8(i), []byte{byte(i / 4), 0, byte(i), byte(3 * i), 8, 16, byte(i), 0}, uint64(0), uint64(i%2)*subjects[0].h.Threads[0].SP)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, changes []byte, pc, sp uint64) {
+		s := subjects[int(which)%len(subjects)]
+		p := s.h.Process
+		p.Memory = s.whole.changed(changes[:min(len(changes), 1<<12)])
+		p.Threads = slices.Clone(p.Threads)
+		if sp != 0 {
+			p.Threads[0].PC, p.Threads[0].SP = pc, sp
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		start := time.Now()
+		rep := coredump.Analyze(&p, s.funcs, coredump.ReportLimits{Goroutines: 1000, Buckets: 100})
+		took := time.Since(start)
+		runtime.ReadMemStats(&after)
+		if took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 200 {
+			t.Errorf("took %d MiB of memory", n)
+		}
+		text, err := json.Marshal(rep)
+		if err != nil || len(text) > 4<<20 || len(rep.Goroutines) > 1000 || len(rep.Buckets) > 100 || rep.Class == "" {
+			t.Errorf("a report of %d bytes, %d goroutines, %d buckets, class %q: %v", len(text), len(rep.Goroutines), len(rep.Buckets), rep.Class, err)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type Goroutine struct {
 	SP, PC uint64 // where it goes on, or is; 0 if that is not known
 	FP     uint64
 	LR     uint64 // arm64
+	exact  bool   // PC is that of an instruction, not where a call returns to
 
 	// The last signal that struck its code; 0 if none did.
 	Signal           int
@@ -29,6 +30,11 @@ type Goroutine struct {
 	SignalPC         uint64
 	m                uint64
 	structure, mSize uint64 // bytes of its g and m
+}
+
+// call is where it goes on, or is.
+func (g *Goroutine) call() call {
+	return call{pc: g.PC, sp: g.SP, fp: g.FP, lr: g.LR, exact: g.exact}
 }
 
 // Live is the part of its stack that is in use.
@@ -107,12 +113,13 @@ func (r *Runtime) goroutine(addr uint64) (Goroutine, bool) {
 		SP:    f.word(l.gSchedSP), PC: f.word(l.gSchedPC), FP: f.word(l.gSchedBP), LR: f.word(l.gSchedLR),
 		Signal: int(f.number(l.gSig)), SignalCode: f.word(l.gSigcode0), SignalAddr: f.word(l.gSigcode1), SignalPC: f.word(l.gSigPC),
 	}
-	if reason := int(b[l.gWaitReason]); state == "waiting" && reason < len(l.waitReasons) {
+	if reason := int(b[l.gWaitReason]); (state == "waiting" || state == "leaked") && reason < len(l.waitReasons) {
 		g.WaitReason = l.waitReasons[reason]
 	}
+	g.exact = g.PC == g.Start // it has not begun
 	switch sp := f.word(l.gSyscallSP); {
 	case state == "syscall" && sp != 0:
-		g.SP, g.PC, g.FP, g.LR = sp, f.word(l.gSyscallPC), 0, 0
+		g.SP, g.PC, g.FP, g.LR, g.exact = sp, f.word(l.gSyscallPC), 0, 0, false
 	case state == "running":
 		r.running(&g)
 	}
@@ -129,7 +136,7 @@ func (r *Runtime) goroutine(addr uint64) (Goroutine, bool) {
 // another stack just now, as that of a signal's handler: its calls lead back.
 func (r *Runtime) running(g *Goroutine) {
 	saved := call{pc: g.PC, sp: g.SP, fp: g.FP, lr: g.LR}
-	g.SP, g.PC, g.FP, g.LR = 0, 0, 0, 0
+	g.SP, g.PC, g.FP, g.LR, g.exact = 0, 0, 0, 0, false
 	tid, _ := r.u.m.word(g.m + uint64(r.layout.mTID))
 	t := r.stop[tid]
 	if t == nil {
@@ -139,7 +146,7 @@ func (r *Runtime) running(g *Goroutine) {
 		if f.sp <= g.Stack.Addr || f.sp > g.Stack.End() {
 			return true
 		}
-		g.SP, g.PC, g.FP, g.LR = f.sp, f.pc, f.fp, f.lr
+		g.SP, g.PC, g.FP, g.LR, g.exact = f.sp, f.pc, f.fp, f.lr, f.exact
 		return false
 	})
 }

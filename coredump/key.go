@@ -50,7 +50,7 @@ func mainFrames(p *Process, funcs *symbolize.Functions) []inquest.Frame {
 			continue
 		}
 		s := &stack{u: r.u}
-		s.walk(call{pc: g.PC, sp: g.SP, fp: g.FP, lr: g.LR}, gobuf{})
+		s.walk(g.call(), gobuf{})
 		return s.frames(0)
 	}
 	return nil
@@ -64,6 +64,7 @@ type stack struct {
 
 type stackCall struct {
 	addr   uint64 // as linked
+	pc, sp uint64 // of the process
 	name   string
 	signal *signalFrame // that struck here
 }
@@ -76,7 +77,7 @@ func stackOf(u *unwinder, t *Thread) *stack {
 
 func (s *stack) walk(from call, g gobuf) {
 	s.u.walk(from, g, func(f call, name string, signal *signalFrame) bool {
-		s.calls = append(s.calls, stackCall{f.at() - s.u.bias, name, signal})
+		s.calls = append(s.calls, stackCall{f.at() - s.u.bias, f.pc, f.sp, name, signal})
 		return true
 	})
 }

@@ -17,7 +17,9 @@ type layout struct {
 	gSize                                           int
 	mG0, mSignal, mCurrent, mTID, mNext, mThrowing  int
 	mSize                                           int
-	panicArg, panicLink, panicSize                  int
+	panicArg, panicLink, panicStartPC, panicStartSP int
+	panicRecovered, panicRepanicked, panicGoexit    int
+	panicSize                                       int
 	backlogSize                                     int // of runtime.printBacklog
 	waitReasons                                     []string
 }

@@ -52,22 +52,28 @@ func OpenRuntime(p *Process, funcs *symbolize.Functions) (*Runtime, error) {
 
 // layoutsFor returns all layouts, the one of a version first.
 func layoutsFor(version string) []*layout {
-	release := layouts[len(layouts)-1].release
-	if parts := strings.SplitN(version, ".", 3); len(parts) > 1 && parts[0] == "go1" {
-		if n, err := strconv.Atoi(strings.TrimRight(parts[1], "abcdefghijklmnopqrstuvwxyz0123456789-+")); err == nil {
-			release = n
-		} else if n, err := strconv.Atoi(digits(parts[1])); err == nil {
-			release = n
-		}
+	number := release(version)
+	if number == 0 {
+		number = layouts[len(layouts)-1].release
 	}
 	var out []*layout
 	for i := range layouts {
 		out = append(out, &layouts[i])
 	}
 	slices.SortStableFunc(out, func(a, b *layout) int {
-		return cmp.Compare(max(a.release-release, release-a.release), max(b.release-release, release-b.release))
+		return cmp.Compare(max(a.release-number, number-a.release), max(b.release-number, number-b.release))
 	})
 	return out
+}
+
+// release is the number of the release in a version, 0 if there is none.
+func release(version string) int {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 2 || parts[0] != "go1" {
+		return 0
+	}
+	n, _ := strconv.Atoi(digits(parts[1]))
+	return n
 }
 
 // digits is what a string begins with of them.
@@ -161,6 +167,13 @@ func (r *Runtime) sound(addr uint64, l *layout) bool {
 	id, lo, hi := g.word(l.gID), g.word(l.gStackLo), g.word(l.gStackHi)
 	sp := g.word(l.gSchedSP)
 	return id > 0 && id < 1<<40 && lo < hi && (status != statusWaiting || sp > lo && sp <= hi)
+}
+
+// readable reports whether a g is in memory.
+func (r *Runtime) readable(addr uint64) bool {
+	_, ok := r.u.m.word(addr + uint64(r.layout.gSchedG))
+	_, ok2 := r.u.m.word(addr + uint64(r.layout.gID))
+	return ok && ok2
 }
 
 // gFields are the bytes of a g.

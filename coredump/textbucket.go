@@ -64,35 +64,48 @@ func (b *buckets) name(s []byte) string {
 
 func (b *buckets) add(s *textStack, first bool) {
 	b.total++
+	if i := b.place(s, first); i >= 0 {
+		b.count(i, s.id, s.locked, first)
+		b.list[i].Wait = max(b.list[i].Wait, s.wait)
+	}
+}
+
+// place is the index of the bucket that a goroutine with that state and stack
+// belongs in; -1 if there is no space for a new one, but that of the goroutine
+// that died always has some.
+func (b *buckets) place(s *textStack, first bool) int {
 	hash := b.hash(s)
 	i, ok := b.byHash[hash]
-	if !ok {
-		if len(b.list) >= heldBuckets || b.frames+len(s.frames) > heldFrames {
-			if !first {
-				b.full = true
-				return
-			}
-		}
-		i = len(b.list)
-		b.byHash[hash] = i
-		b.frames += len(s.frames)
-		g := inquest.GoroutineBucket{State: s.stateName, Frames: slices.Clone(s.frames), Cut: s.cut}
-		if g.Frames == nil {
-			g.Frames = []inquest.Frame{}
-		}
-		if s.by != nil {
-			by := *s.by
-			g.By = &by
-		}
-		b.list = append(b.list, g)
+	if ok {
+		return i
 	}
+	if (len(b.list) >= heldBuckets || b.frames+len(s.frames) > heldFrames) && !first {
+		b.full = true
+		return -1
+	}
+	i = len(b.list)
+	b.byHash[hash] = i
+	b.frames += len(s.frames)
+	g := inquest.GoroutineBucket{State: s.stateName, Frames: slices.Clone(s.frames), Cut: s.cut}
+	if g.Frames == nil {
+		g.Frames = []inquest.Frame{}
+	}
+	if s.by != nil {
+		by := *s.by
+		g.By = &by
+	}
+	b.list = append(b.list, g)
+	return i
+}
+
+// count counts a goroutine of bucket i.
+func (b *buckets) count(i int, id int64, locked, first bool) {
 	g := &b.list[i]
 	g.Count++
 	if len(g.IDs) < idsPerBucket {
-		g.IDs = append(g.IDs, s.id)
+		g.IDs = append(g.IDs, id)
 	}
-	g.Wait = max(g.Wait, s.wait)
-	g.Locked = g.Locked || s.locked
+	g.Locked = g.Locked || locked
 	g.First = g.First || first
 }
 
@@ -122,15 +135,26 @@ func (b *buckets) hash(s *textStack) uint64 {
 // top are the n largest, and that of the goroutine that died; cut says that
 // there were more.
 func (b *buckets) top(n int) (list []inquest.GoroutineBucket, cut bool) {
-	list = slices.Clone(b.list)
-	slices.SortStableFunc(list, func(x, y inquest.GoroutineBucket) int {
-		return cmp.Compare(y.Count, x.Count)
+	order, cut := b.order(n)
+	for _, i := range order {
+		list = append(list, b.list[i])
+	}
+	return list, cut
+}
+
+// order are the indices of what top returns.
+func (b *buckets) order(n int) (order []int, cut bool) {
+	for i := range b.list {
+		order = append(order, i)
+	}
+	slices.SortStableFunc(order, func(x, y int) int {
+		return cmp.Compare(b.list[y].Count, b.list[x].Count)
 	})
-	if len(list) <= n {
-		return list, b.full
+	if len(order) <= n {
+		return order, b.full
 	}
-	if i := slices.IndexFunc(list, func(g inquest.GoroutineBucket) bool { return g.First }); i >= n {
-		list[n-1] = list[i]
+	if i := slices.IndexFunc(order, func(g int) bool { return b.list[g].First }); i >= n {
+		order[n-1] = order[i]
 	}
-	return list[:n], true
+	return order[:n], true
 }

@@ -25,7 +25,8 @@ func (f *call) at() uint64 {
 // signalFrame is what the kernel put on a stack when it delivered a signal.
 type signalFrame struct {
 	number int
-	code   int // si_code: above 0 it was the kernel itself
+	code   int    // si_code: above 0 it was the kernel itself
+	addr   uint64 // that was accessed, if it was the kernel
 }
 
 // unwinder walks stacks of one process: in Go's code by the table of how much
@@ -35,12 +36,23 @@ type unwinder struct {
 	funcs *symbolize.Functions // nil: nothing is known of the code
 	bias  uint64               // how far the program was moved
 	arm   bool
+	known map[uint64]codeFact // by address
 }
+
+// codeFact is what the walk needs to know of an address in code.
+type codeFact struct {
+	name  string // of the function, "" if it is not Go's
+	taken uint64 // see symbolize.Functions.FrameBytes
+	ok    bool   // taken is known
+}
+
+// maxFacts is how many addresses an unwinder remembers.
+const maxFacts = 1 << 16
 
 const auxEntry = 9 // AT_ENTRY
 
 func newUnwinder(p *Process, funcs *symbolize.Functions) *unwinder {
-	u := &unwinder{m: words{r: p.Memory}, funcs: funcs, arm: p.Arch == "arm64"}
+	u := &unwinder{m: words{r: p.Memory}, funcs: funcs, arm: p.Arch == "arm64", known: map[uint64]codeFact{}}
 	if entry := p.Auxv[auxEntry]; entry != 0 && funcs != nil {
 		u.bias = entry - funcs.Entry()
 	}
@@ -81,12 +93,22 @@ func (u *unwinder) walk(f call, g gobuf, yield func(f call, name string, signal 
 // maxFrameBytes is more than one call takes on a stack.
 const maxFrameBytes = 1 << 20
 
-func (u *unwinder) name(addr uint64) string {
+func (u *unwinder) name(addr uint64) string { return u.fact(addr).name }
+
+// fact looks an address up.
+func (u *unwinder) fact(addr uint64) codeFact {
 	if u.funcs == nil {
-		return ""
+		return codeFact{}
 	}
-	name, _, _ := u.funcs.Function(addr - u.bias)
-	return name
+	f, ok := u.known[addr]
+	if !ok {
+		f.name, _, _ = u.funcs.Function(addr - u.bias)
+		f.taken, f.ok = u.funcs.FrameBytes(addr - u.bias)
+		if len(u.known) < maxFacts {
+			u.known[addr] = f
+		}
+	}
+	return f
 }
 
 // caller finds the call around a frame.
@@ -147,10 +169,8 @@ func (u *unwinder) byTable(f call) (next call, ok bool) {
 }
 
 func (u *unwinder) frameBytes(addr uint64) (uint64, bool) {
-	if u.funcs == nil {
-		return 0, false
-	}
-	return u.funcs.FrameBytes(addr - u.bias)
+	f := u.fact(addr)
+	return f.taken, f.ok
 }
 
 // byFramePointer unwinds by the frame pointer, which has that of the caller and
@@ -205,5 +225,9 @@ func (u *unwinder) interrupted(f call) (next call, signal *signalFrame, ok bool)
 	code, ok2 := u.m.number(info + 8)
 	oks[3], oks[4] = ok, ok2
 	next.exact = true
-	return next, &signalFrame{int(int32(number)), int(int32(code))}, oks == [5]bool{true, true, true, true, true}
+	signal = &signalFrame{number: int(int32(number)), code: int(int32(code))}
+	if signal.code > 0 {
+		signal.addr, _ = u.m.word(info + 16)
+	}
+	return next, signal, oks == [5]bool{true, true, true, true, true}
 }

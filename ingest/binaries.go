@@ -72,10 +72,11 @@ type Binaries struct {
 
 	symbols symbolTables
 
-	mu     sync.Mutex
-	making map[string]chan struct{} // tables under way by SHA-256, closed when done
-	wants  map[string]want          // what upstreams were asked for, by id
-	leases map[string]lease         // who was asked to upload what, by id
+	mu      sync.Mutex
+	arrived func()                   // is told of a binary that came; may be nil
+	making  map[string]chan struct{} // tables under way by SHA-256, closed when done
+	wants   map[string]want          // what upstreams were asked for, by id
+	leases  map[string]lease         // who was asked to upload what, by id
 	// What upstreams said of source files, by host, id and path.
 	sources     map[string]keptSource
 	sourceBytes int
@@ -165,7 +166,11 @@ func (b *Binaries) came(s *store.StoredBinary) {
 		delete(b.leases, id)
 		delete(b.wants, id)
 	}
+	arrived := b.arrived
 	b.mu.Unlock()
+	if arrived != nil {
+		arrived()
+	}
 	b.symbols.renew()
 	b.background(func() {
 		t, err := b.tableOf(b.ctx, s.ID)

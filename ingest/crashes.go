@@ -27,10 +27,11 @@ type CrashesOptions struct {
 type Crashes struct {
 	o CrashesOptions
 
-	mu      sync.Mutex // one offer is decided at a time
-	capture Capture
-	policy  inquest.CapturePolicy
-	made    time.Time // of policy
+	mu        sync.Mutex // one offer is decided at a time
+	committed func()     // is told of a core that is whole; may be nil
+	capture   Capture
+	policy    inquest.CapturePolicy
+	made      time.Time // of policy
 }
 
 // NewCrashes makes a Crashes. The error, of kind ErrInvalid, is about Capture.
@@ -196,6 +197,12 @@ func (x *Crashes) Commit(ctx context.Context, id string) (*inquest.CoreAnswer, e
 	st, err := x.o.Store.CommitCore(ctx, id)
 	if st == nil {
 		return nil, err
+	}
+	x.mu.Lock()
+	committed := x.committed
+	x.mu.Unlock()
+	if committed != nil && st.Stored != nil {
+		committed()
 	}
 	a := &inquest.CoreAnswer{ID: id}
 	if c, cerr := x.o.Store.Core(id); cerr == nil {

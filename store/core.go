@@ -49,8 +49,9 @@ type coreDepot struct {
 	mu      sync.RWMutex
 	rows    map[string]*StoredCore // by id; never changed in place
 	open    map[string]*coreUpload
-	bytes   int64        // stored, of rows
-	evicted atomic.Int64 // for want of space
+	reports map[string]uint64 // keys of the reports there are, by id
+	bytes   int64             // stored, of rows
+	evicted atomic.Int64      // for want of space
 }
 
 func (d *coreDepot) path(id, suffix string) string { return filepath.Join(d.dir, id+suffix) }

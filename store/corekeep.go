@@ -260,6 +260,7 @@ func (d *coreDepot) forget(ids []string) {
 		if c := d.rows[id]; c != nil {
 			d.bytes -= c.StoredBytes
 			delete(d.rows, id)
+			delete(d.reports, id)
 		}
 	}
 	d.mu.Unlock()

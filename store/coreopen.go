@@ -19,6 +19,7 @@ func (s *Store) openCores(lost bool) error {
 	d := &s.cores
 	d.s, d.dir = s, coresIn(s.ops, s.o.Dir, coreSuffix).dir
 	d.rows, d.open, d.take = map[string]*StoredCore{}, map[string]*coreUpload{}, make(chan struct{}, 2)
+	d.reports = map[string]uint64{}
 	if err := s.ops.MkdirAll(d.dir, 0o700); err != nil {
 		return fmt.Errorf("create core directory: %w", err)
 	}
@@ -40,6 +41,7 @@ func (s *Store) openCores(lost bool) error {
 					_ = s.ops.Remove(d.path(id, suffix)) // of an end that was cut short
 				}
 			}
+		case row == nil && !has[coreSuffix] && !has[offerSuffix] && !has[uploadSuffix] && !has[haveSuffix]: // a report alone
 		case row != nil: // reported below; what is there stays for a person to look at
 		case (lost || bad[id]) && has[coreSuffix] && !has[haveSuffix]:
 			if err := s.readoptCore(id); err != nil {
@@ -49,6 +51,11 @@ func (s *Store) openCores(lost bool) error {
 			if err := d.restore(id, has, lost); err != nil {
 				return err
 			}
+		}
+	}
+	for id, has := range files {
+		if has[reportSuffix] {
+			d.openReport(id)
 		}
 	}
 	for id := range rows {
@@ -72,7 +79,7 @@ func (d *coreDepot) list() (map[string]map[string]bool, error) {
 		suffix = "." + suffix
 		switch {
 		case strings.Contains(e.Name(), brokenInfix): // kept by a repair
-		case isCoreID(id) && (suffix == coreSuffix || suffix == offerSuffix || suffix == haveSuffix || suffix == uploadSuffix):
+		case isCoreID(id) && (suffix == coreSuffix || suffix == offerSuffix || suffix == haveSuffix || suffix == uploadSuffix || suffix == reportSuffix):
 			if files[id] == nil {
 				files[id] = map[string]bool{}
 			}

@@ -362,7 +362,7 @@ func (d *coreDepot) drop(u *coreUpload) bool {
 // removeFiles deletes the files of a core, that which says what it is first:
 // without it the others are swept.
 func (d *coreDepot) removeFiles(id string) {
-	for _, suffix := range []string{offerSuffix, uploadSuffix, coreSuffix, haveSuffix} {
+	for _, suffix := range []string{offerSuffix, uploadSuffix, coreSuffix, haveSuffix, reportSuffix} {
 		if err := d.s.ops.Remove(d.path(id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			d.s.warn("delete a file of a core", fmt.Errorf("core %s: %w", id, err))
 		}

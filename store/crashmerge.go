@@ -68,7 +68,8 @@ func vague(class string) bool { return class == "" || class == inquest.ClassUnkn
 // is what ended the process; what the runtime says of it says why.
 func mergeClass(c, told *inquest.Crash) {
 	plain := strings.HasPrefix(c.Class, "signal:") && c.Message == "" && told.Message != ""
-	if vague(c.Class) && !vague(told.Class) || c.Class == "" && told.Class != "" || plain && !vague(told.Class) {
+	short := c.Class != "" && strings.HasPrefix(told.Class, c.Class+":") // "panic", before its value was known
+	if vague(c.Class) && !vague(told.Class) || c.Class == "" && told.Class != "" || (plain || short) && !vague(told.Class) {
 		c.Class, c.Message = told.Class, cmp.Or(told.Message, c.Message)
 		if c.Kind != inquest.CrashSnapshot {
 			c.Kind = cmp.Or(told.Kind, c.Kind)

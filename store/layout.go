@@ -10,6 +10,7 @@ const (
 	blockVersion   = 2 // 2: levels, sources and resolutions in the listing
 	binaryVersion  = 1
 	offerVersion   = 1
+	reportVersion  = 1
 	catalogVersion = 2 // 2: rows of blocks do not hold their listings, entries have checksums
 )
 
@@ -38,6 +39,7 @@ const (
 	coreSuffix   = ".core"
 	offerSuffix  = ".offer"
 	haveSuffix   = ".have"
+	reportSuffix = ".report"
 	tempSuffix   = ".tmp"
 	brokenInfix  = ".broken-" // catalog.db.broken-<time>: one that could not be used, see brokenName
 )
@@ -78,6 +80,7 @@ const (
 	magicBinHead   = "IQEH"
 	magicBinFoot   = "IQEF"
 	magicOffer     = "IQCO"
+	magicReport    = "IQCR"
 )
 
 // maxLogNumber stands, in the key of a closed epoch, for a log file that is
@@ -169,4 +172,5 @@ const (
 	maxIndexBytes  = 1 << 26 // of a log frame's index
 	maxListBytes   = 1 << 28 // of a block's listing
 	maxOfferBytes  = 1 << 28 // of a core's offer
+	maxReportBytes = 1 << 25 // of what is known of a core, unpacked
 )

@@ -78,6 +78,25 @@ func (f *Functions) Text() Range { return Range{f.t.text, f.end} }
 // pointers, then those that begin as zero, with and without pointers.
 func (f *Functions) Data() [4]Range { return f.t.data }
 
+// Types is where the descriptions of Go's types are, as linked: what an
+// interface points to, and the names that these have by their distance from Start.
+func (f *Functions) Types() Range { return f.t.types }
+
+// ReadLinked reads what the file has at an address, as linked: the constants of
+// the program. Where it may be loaded anywhere, pointers in there may be zero. It
+// returns how many bytes there are, up to len(p).
+func (f *Functions) ReadLinked(p []byte, addr uint64) int {
+	off, left, ok := f.f.fileRange(addr)
+	if !ok {
+		return 0
+	}
+	p = p[:min(uint64(len(p)), left)]
+	if err := f.f.readInto(p, off); err != nil {
+		return 0
+	}
+	return len(p)
+}
+
 // Frames is what Table.Frames is.
 func (f *Functions) Frames(dst []inquest.Frame, addr uint64) []inquest.Frame {
 	if addr < f.t.text || addr >= f.end {

@@ -13,6 +13,7 @@ const (
 	moduleText    = 22
 	moduleEndText = 23
 	moduleData    = 24 // start and end of each of noptrdata, data, bss, noptrbss
+	moduleTypes   = 37 // start and end
 	moduleGofunc  = 40
 	moduleWords   = 41
 )
@@ -140,5 +141,6 @@ func (t *pclntab) takeModule(w []uint64) bool {
 	for i := range t.data {
 		t.data[i] = Range{w[moduleData+2*i], w[moduleData+2*i+1]}
 	}
+	t.types = Range{w[moduleTypes], w[moduleTypes+1]}
 	return true
 }

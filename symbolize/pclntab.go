@@ -48,6 +48,7 @@ type pclntab struct {
 
 	text, gofunc uint64   // out of the module data: where entries and funcdata count from
 	data         [4]Range // out of the module data, see Functions.Data
+	types        Range    // out of the module data, see Functions.Types
 	bytes        uint64   // of the whole table
 
 	names, cus, files, pctab []byte // the pools

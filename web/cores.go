@@ -90,6 +90,32 @@ func (s *Server) getCore(c echo.Context) error {
 	return c.JSON(http.StatusOK, core)
 }
 
+// getCoreGoroutines answers with what is found out about a core: why the
+// process died, and what its goroutines did.
+func (s *Server) getCoreGoroutines(c echo.Context) error {
+	if err := s.params(c).err(); err != nil {
+		return err
+	}
+	found, err := s.analysis(c, pathParam(c, "id"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, found)
+}
+
+// analysis is what the caller may know of what a core tells. Like the text of a
+// crash it has no memory but messages and labels, unless the caller may read
+// cores: then also the fields of what panics had as values.
+func (s *Server) analysis(c echo.Context, id string) (*inquest.CoreAnalysis, error) {
+	found, err := s.o.Analyses.Of(id)
+	if err == nil && found.Report != nil && !caller(c).may(ScopeCore) {
+		for i := range found.Report.Panics {
+			found.Report.Panics[i].Fields = nil
+		}
+	}
+	return found, err
+}
+
 // coreReads remembers who reads which core, so that each download is written
 // down once, not each of its pieces.
 type coreReads struct {

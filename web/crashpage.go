@@ -2,9 +2,11 @@ package web
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ const (
 	pageBuckets  = 100              // of goroutines
 	shortCrashID = 12
 	bucketFrames = 12
+	bucketLabels = 8
 )
 
 // groupRow is a group as its page shows it.
@@ -121,6 +124,9 @@ type crashView struct {
 	Hidden   int // buckets beyond those
 	Facts    []factLine
 	Download string // command that brings the core here
+
+	Analysis *inquest.CoreAnalysis // nil without a core
+	Report   *inquest.CoreReport   // of it, may be nil
 }
 
 // factLine is one fact for people.
@@ -137,8 +143,16 @@ func (s *Server) crashPage(c echo.Context) error {
 		return err
 	}
 	if crash.Text != nil {
-		v.Buckets = crash.Text.Buckets[:min(len(crash.Text.Buckets), pageBuckets)]
-		v.Hidden = len(crash.Text.Buckets) - len(v.Buckets)
+		v.show(crash.Text.Buckets)
+	}
+	if crash.Core != nil && crash.Core.ID != "" {
+		if v.Analysis, err = s.analysis(c, crash.Core.ID); err != nil && !errors.Is(err, inquest.ErrNotFound) {
+			return err
+		}
+		if v.Analysis != nil && v.Analysis.Report != nil {
+			v.Report = v.Analysis.Report
+			v.show(v.Report.Buckets)
+		}
 	}
 	if crash.Core != nil && crash.Core.Complete {
 		v.Download = "inquest core download -to " + origin(c) + " " + crash.Core.ID[:min(len(crash.Core.ID), shortCrashID)]
@@ -148,6 +162,42 @@ func (s *Server) crashPage(c echo.Context) error {
 	}
 	return s.renderPage(c, http.StatusOK, "crash", "Crash "+v.Short, v)
 }
+
+// show has the page show these goroutines.
+func (v *crashView) show(buckets []inquest.GoroutineBucket) {
+	v.Buckets = buckets[:min(len(buckets), pageBuckets)]
+	v.Hidden = len(buckets) - len(v.Buckets)
+}
+
+// Labels are those of the goroutines of a bucket, each with how many have it,
+// the most common ones.
+func (v *crashView) Labels(bucket int) (out []labelCount) {
+	if v.Report == nil {
+		return nil
+	}
+	counts := map[string]int{}
+	for i := range v.Report.Goroutines {
+		if g := &v.Report.Goroutines[i]; g.Bucket == bucket {
+			for name, value := range g.Labels {
+				counts[name+"="+value]++
+			}
+		}
+	}
+	for label, n := range counts {
+		out = append(out, labelCount{label, n})
+	}
+	slices.SortFunc(out, func(a, b labelCount) int { return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Label, b.Label)) })
+	return out[:min(len(out), bucketLabels)]
+}
+
+// labelCount is a label that so many goroutines have.
+type labelCount struct {
+	Label string
+	Count int
+}
+
+// Ms spells how long an analysis took.
+func (v *crashView) Ms(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
 
 // profilesBefore links to the profiles of the instance before it died.
 func profilesBefore(c *store.StoredCrash) string {

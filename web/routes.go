@@ -69,6 +69,7 @@ func (s *Server) apiRoutes() []route {
 		{post, corePath + ":id/commit", ScopeIngest, s.commitCore},
 		{get, "/api/v1/cores", ScopeRead, s.getCores},
 		{get, corePath + ":id", ScopeRead, s.getCore},
+		{get, corePath + ":id/goroutines", ScopeRead, s.getCoreGoroutines},
 		{get, corePath + ":id/core", ScopeCore, s.getCoreFile},
 		{get, corePath + ":id/ledger", ScopeCore, s.getCoreLedger},
 		{get, corePath + ":id/blocks/:n", ScopeCore, s.getCoreBlock},

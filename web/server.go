@@ -28,6 +28,8 @@ type Options struct {
 	Fleet   *ingest.Fleet
 	Query   *query.Engine
 	Crashes *ingest.Crashes
+	// Analyses finds out what stored cores tell.
+	Analyses *ingest.Analyses
 	// Binaries keeps what was built.
 	Binaries *ingest.Binaries
 	// Vulnerabilities, if not nil, lists the known ones of a build's modules: nil

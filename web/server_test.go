@@ -19,7 +19,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/coredump/analysis"
 	"github.com/goinquest/inquest/ingest"
+	"github.com/goinquest/inquest/internal/sandbox"
 	"github.com/goinquest/inquest/query"
 	"github.com/goinquest/inquest/store"
 	"github.com/goinquest/inquest/web"
@@ -34,6 +36,7 @@ type world struct {
 	fleet    *ingest.Fleet
 	binaries *ingest.Binaries
 	crashes  *ingest.Crashes
+	analyses *ingest.Analyses
 	server   *web.Server
 	client   *http.Client // follows no redirect
 	log      *lines       // of the server
@@ -90,6 +93,9 @@ func newWorldWith(t testing.TB, so store.Options, bo ingest.BinariesOptions, o w
 		t.Fatal(err)
 	}
 	o.Crashes = w.crashes
+	w.analyses = ingest.NewAnalyses(ingest.AnalysesOptions{Store: w.store, Binaries: w.binaries, Crashes: w.crashes, Logger: slog.New(slog.NewTextHandler(w.log, nil))})
+	w.analyses.Start()
+	o.Analyses = w.analyses
 	w.fleet = ingest.NewFleet(ingest.FleetOptions{Builds: w.store.PutBuilds, Missing: w.binaries.Lease, Capture: w.crashes.Policy})
 	o.Store, o.Fleet = w.store, w.fleet
 	o.Ingest = ingest.New(ingest.Options{Store: w.store})
@@ -128,6 +134,7 @@ func (w *world) close() {
 	if err := <-w.server.Done(); err != nil {
 		w.t.Error(err)
 	}
+	w.analyses.Stop()
 	w.binaries.Stop()
 	if err := w.store.Close(); err != nil {
 		w.t.Error(err)
@@ -243,6 +250,7 @@ func cpuBody(at time.Time) []byte {
 func recent() time.Time { return time.Now().Add(-time.Minute).Truncate(time.Second) }
 
 func TestMain(m *testing.M) {
+	sandbox.Main(analysis.Stage())
 	if ran := loadClient(); ran {
 		return
 	}

@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -86,6 +87,33 @@ func newCrashWorld(t *testing.T) (*world, string) {
 	return w, c.ID
 }
 
+// putReport has the core of a crash tell something.
+func putReport(t *testing.T, w *world, id string) {
+	t.Helper()
+	crash, err := w.store.Crash(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack := []inquest.Frame{{Function: "runtime.gopark", File: "/go/src/runtime/proc.go", Line: 435}, {Function: "main.(*pool).worker", File: "/src/pool.go", Line: 31}}
+	r := &inquest.CoreReport{
+		Class: "signal:SIGSEGV", Message: "panic: <script>alert(2)</script>", Goroutine: 7, Total: 341, GoVersion: "go1.26.8",
+		Frames: stack[1:], Signal: &inquest.DeathSignal{Name: "SIGSEGV", Code: 1, Addr: 0x18, PC: 0x4a1b2c},
+		Panics:   []inquest.Panic{{Type: "*main.failure", Value: "6: no", Recovered: true, Fields: []inquest.PanicField{{Name: "code", Value: "6"}}}, {Type: "string", Value: strings.Repeat("again and ", 40)}},
+		Buckets:  []inquest.GoroutineBucket{{State: "chan receive", Count: 340, Wait: 3, Frames: stack, By: &inquest.Frame{Function: "main.main"}}, {State: "running", Count: 1, First: true, Frames: stack[1:]}},
+		Problems: []string{"2 stacks lie in memory that is missing"},
+	}
+	for n := range 340 {
+		r.Goroutines = append(r.Goroutines, inquest.Goroutine{ID: int64(n), Labels: map[string]string{"queue": fmt.Sprint("q", n%3)}})
+	}
+	raw, err := json.Marshal(&inquest.CoreAnalysis{State: inquest.AnalysisDone, Version: 1, Took: 71 * time.Millisecond, Trust: inquest.TrustExact, Report: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.PutCoreReport(t.Context(), crash.Core.ID, 1, raw); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func testCrashPages(t *testing.T, br *browser) {
 	w, id := newCrashWorld(t)
 	b := br.tab(t, 1440, 900)
@@ -115,6 +143,22 @@ func testCrashPages(t *testing.T, br *browser) {
 	if link := eval[string](b, `document.querySelector('main a[href^="/explore"]').href`); !strings.Contains(link, "checkout") || !strings.Contains(link, url.QueryEscape(crash.At.Add(-10*time.Minute).UTC().Format("2006-01-02T15:04"))) {
 		t.Errorf("the link to profiles is %s", link)
 	}
+	if got := eval[string](b, `document.querySelector("#analysis").textContent`); !strings.Contains(got, "waiting") || !strings.Contains(got, "the executable of build b1 is not here") {
+		t.Errorf("how far the analysis is: %q", got)
+	}
+	putReport(t, w, id)
+	b.open(w.url + "/crashes/" + id)
+	b.wait("what the core tells", `document.querySelector("#analysis")?.dataset.state === "done"`)
+	page = eval[string](b, `document.querySelector("main").textContent`)
+	for _, want := range []string{"done in 71 ms", "panic: <script>alert(2)</script>", "*main.failure: 6: no", "recovered", "code = 6", "SIGSEGV, code 1, address 0x18, at 0x4a1b2c", "7 died", "341 in the core", "main.(*pool).worker", "queue=q0", "2 stacks lie in memory that is missing"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page of what a core tells does not say %q", want)
+		}
+	}
+	if open := eval[int](b, `document.querySelectorAll("details.bucket[open]").length`); open != 1 {
+		t.Errorf("%d stacks are open", open)
+	}
+	b.shot("crash-report")
 	// An empty collector says what to do; a crash there is none of is an error.
 	empty := newWorld(t, web.Options{})
 	b.open(empty.url + "/crashes")
@@ -127,6 +171,7 @@ func testCrashPages(t *testing.T, br *browser) {
 
 func testCrashesThemesAndWidths(t *testing.T, br *browser) {
 	w, id := newCrashWorld(t)
+	putReport(t, w, id)
 	b := br.tab(t, 1440, 1400)
 	for _, p := range []struct{ name, path string }{{"crashes", "/crashes"}, {"crash", "/crashes/" + id}} {
 		for _, scheme := range []string{"light", "dark"} {

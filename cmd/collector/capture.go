@@ -18,6 +18,11 @@ type capture struct {
 	Full     enough           `yaml:"enough_full"`
 }
 
+// coreAnalysis is the section that says how stored cores are looked at.
+type coreAnalysis struct {
+	Unconfined bool `yaml:"unconfined"` // also where the sandbox does not hold
+}
+
 type serviceCapture struct {
 	Match string `yaml:"match"`
 	Tier  tier   `yaml:"tier"`

@@ -180,6 +180,13 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 	if c.crashes, err = ingest.NewCrashes(ingest.CrashesOptions{Store: c.store, Logger: c.log, Capture: c.o.capture()}); err != nil {
 		return usage(c.o.set.InSection("capture", err))
 	}
+	analyses := ingest.NewAnalyses(ingest.AnalysesOptions{
+		Store: c.store, Binaries: binaries, Crashes: c.crashes, Logger: c.log, Unconfined: c.o.Analysis.Unconfined,
+	})
+	analyses.Start()
+	c.stops = append(c.stops, stop{"analyses", func(ctx context.Context) error {
+		return within(ctx, func() error { analyses.Stop(); return nil })
+	}})
 	engine := query.New(query.Options{Store: c.store, MemoryBytes: b.queries, Symbols: binaries})
 	if err := b.register(registry, c.store, engine); err != nil {
 		return err
@@ -193,6 +200,7 @@ func (c *collector) startWeb(registry *prometheus.Registry) error {
 		Ingest:          in,
 		Fleet:           ingest.NewFleet(ingest.FleetOptions{Logger: c.log, Builds: c.store.PutBuilds, Missing: binaries.Lease, Capture: c.crashes.Policy}),
 		Crashes:         c.crashes,
+		Analyses:        analyses,
 		Binaries:        binaries,
 		Vulnerabilities: c.vulns.of,
 		Query:           engine,

@@ -12,11 +12,14 @@ import (
 	"syscall"
 
 	"github.com/goinquest/inquest"
+	"github.com/goinquest/inquest/coredump/analysis"
 	"github.com/goinquest/inquest/internal/demo"
 	"github.com/goinquest/inquest/internal/program"
+	"github.com/goinquest/inquest/internal/sandbox"
 )
 
 func main() {
+	sandbox.Main(analysis.Stage()) // in a child that looks at a core
 	// A process that -demo started in place of a service; see internal/demo.
 	if acted, err := demo.Act(); acted {
 		if err != nil {

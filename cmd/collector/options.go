@@ -27,6 +27,7 @@ type options struct {
 	Retention time.Duration
 	Keep      retention // of the file; Retention is its Raw
 	Capture   capture
+	Analysis  coreAnalysis
 	Epoch     time.Duration
 
 	MaxBinary    int64
@@ -87,6 +88,7 @@ func define(o *options) *settings.Set {
 	o.Keep = defaultRetention
 	s.Section("retention", "how long what is kept, see How long things are kept", &o.Keep)
 	s.Section("capture", "what is wanted of processes that die, see Crashes and cores", &o.Capture)
+	s.Section("analysis", "how stored cores are looked at, see Crashes and cores", &o.Analysis)
 	s.Section("debuginfod", "servers that are asked for executables nobody uploaded", &o.Debuginfod)
 	s.Section("tokens", "who may do what, see collector token", &o.Tokens)
 	o.Scrape.Self = agent.SelfConfig{Enabled: true, Service: "inquest-collector"}

@@ -19,6 +19,7 @@ import (
 // coreCommands are what inquest core does.
 var coreCommands = []command{
 	{settings.Command{Name: "ls", Args: "-to URL [flags]", Summary: "list the cores a collector has"}, runCoreList},
+	{settings.Command{Name: "show", Args: "-to URL [flags] ID", Summary: "say what a core tells: why the process died, and its goroutines"}, runCoreShow},
 	{settings.Command{Name: "download", Args: "-to URL [flags] ID", Summary: "bring a core here, as a file debuggers open"}, runCoreDownload},
 	{settings.Command{Name: "pin", Args: "-to URL ID", Summary: "keep a core from being deleted for its age or for want of space"}, runCorePin},
 	{settings.Command{Name: "unpin", Args: "-to URL ID", Summary: "let a core go again"}, runCoreUnpin},
@@ -66,6 +67,22 @@ func runCoreList(ctx context.Context, args []string, stdout, _ io.Writer) error 
 		return err
 	}
 	return write(stdout, asJSON, values(cores), func() error { return postmortem.WriteCores(stdout, cores, time.Now()) })
+}
+
+func runCoreShow(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	var goroutines, asJSON bool
+	return onCore(ctx, args, stdout, "inquest core show", "inquest core show says what the collector found out about a core: why the process died, and what its goroutines did. ID is that of the core or of its crash, or the beginning of it.",
+		"scope read", func(s *settings.Set) {
+			s.Group("Output")
+			s.Bool(&goroutines, "goroutines", false, "with all goroutines, those with the same stack together")
+			s.Bool(&asJSON, "json", false, "write JSON, with every goroutine")
+		}, func(c *remote.Client, core *postmortem.Core) error {
+			found, err := postmortem.Analysis(ctx, c, core.ID)
+			if err != nil {
+				return err
+			}
+			return write(stdout, asJSON, found, func() error { return postmortem.WriteAnalysis(stdout, found, goroutines) })
+		})
 }
 
 func runCoreDownload(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -144,6 +144,12 @@ func FindCore(ctx context.Context, c *remote.Client, id string) (*Core, error) {
 	return found, nil
 }
 
+// Analysis asks for what is found out about a core.
+func Analysis(ctx context.Context, c *remote.Client, id string) (*inquest.CoreAnalysis, error) {
+	a := &inquest.CoreAnalysis{}
+	return a, c.GetJSON(ctx, corePath(id)+"/goroutines", nil, a)
+}
+
 // Pin keeps a core from being deleted, or lets it go.
 func Pin(ctx context.Context, c *remote.Client, id string, pinned bool) error {
 	method := http.MethodPut

@@ -49,9 +49,10 @@ func newCollector(t *testing.T, capture ingest.Capture) *collector {
 		t.Fatal(err)
 	}
 	t.Cleanup(binaries.Stop)
+	analyses := ingest.NewAnalyses(ingest.AnalysesOptions{Store: s, Binaries: binaries, Crashes: crashes}) // is not started
 	c := &collector{fleet: ingest.NewFleet(ingest.FleetOptions{})}
 	c.cut.Store(-1)
-	w, err := web.New(web.Options{Store: s, Crashes: crashes, Fleet: c.fleet, Binaries: binaries, Ingest: ingest.New(ingest.Options{Store: s}), Query: query.New(query.Options{Store: s})})
+	w, err := web.New(web.Options{Store: s, Crashes: crashes, Fleet: c.fleet, Binaries: binaries, Analyses: analyses, Ingest: ingest.New(ingest.Options{Store: s}), Query: query.New(query.Options{Store: s})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,10 +248,20 @@ func TestTake(t *testing.T) {
 func TestTables(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	var out bytes.Buffer
+	found := &inquest.CoreAnalysis{State: inquest.AnalysisDone, Report: &inquest.CoreReport{
+		Class: "panic:\x1b[31m", Goroutine: 7, Total: 31, Panics: []inquest.Panic{{Type: "*main.failure", Value: "no", Recovered: true}}, Signal: &inquest.DeathSignal{Name: "SIGSEGV", Code: 1, Addr: 0x18},
+		Buckets: []inquest.GoroutineBucket{{State: "running\u0085", Count: 1, First: true}, {State: "chan receive", Count: 30, Wait: 4, Frames: []inquest.Frame{{Function: "main.wait"}}, By: &inquest.Frame{Function: "main.start"}}},
+	}}
 	crash := postmortem.Crash{Crash: inquest.Crash{ID: strings.Repeat("ab", 16), At: now.Add(-time.Hour), Service: "shop\x1b[31m", Class: "panic:\u0085x", Frames: []inquest.Frame{{Function: "runtime.gopanic"}, {Function: "main.f"}}}}
 	if err := errors.Join(postmortem.WriteCrashes(&out, []postmortem.Crash{crash}, now), postmortem.WriteGroups(&out, []postmortem.Group{{ID: "g", Count: 7, Newest: crash.ID}}, now),
-		postmortem.WriteCores(&out, []postmortem.Core{{Service: "shop", At: now}}, now), postmortem.WriteCrash(&out, &crash, now)); err != nil {
+		postmortem.WriteCores(&out, []postmortem.Core{{Service: "shop", At: now}}, now), postmortem.WriteCrash(&out, &crash, now),
+		postmortem.WriteAnalysis(&out, &inquest.CoreAnalysis{State: inquest.AnalysisFailed, Reason: "\x1b[2J"}, true), postmortem.WriteAnalysis(&out, found, true)); err != nil {
 		t.Fatal(err)
+	}
+	for _, want := range []string{"7 died, of 31", "*main.failure: no [recovered]", "30 goroutines [chan receive, up to 4 minutes]:", "created by main.start", "SIGSEGV, code 1, address 0x18"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not said", want)
+		}
 	}
 	if strings.ContainsAny(out.String(), "\x1b\u0085") || !strings.Contains(out.String(), "main.f") || !strings.Contains(out.String(), "1h ago") {
 		t.Errorf("%q", out.String())

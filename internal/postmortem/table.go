@@ -70,6 +70,9 @@ func WriteCrash(w io.Writer, c *Crash, now time.Time) error {
 			line("memory", fmt.Sprintf("%s of %s, killed for it %d times", settings.SizeText(f.MemoryBytes), settings.SizeText(f.MemoryLimit), f.OOMKills))
 		}
 	}
+	if c.Text != nil && c.Text.Goroutines > 0 {
+		line("goroutines", fmt.Sprint(c.Text.Goroutines))
+	}
 	if c.TextBytes > 0 {
 		line("text", settings.SizeText(c.TextBytes))
 	}
@@ -87,13 +90,7 @@ func WriteCrash(w io.Writer, c *Crash, now time.Time) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	for i := range c.Frames {
-		f := &c.Frames[i]
-		if _, err := fmt.Fprintf(w, "  %s\n      %s:%d\n", plain(f.Function), plain(f.File), f.Line); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeFrames(w, c.Frames)
 }
 
 // WriteCores writes cores as a table.

@@ -41,7 +41,9 @@ var members = []struct{ name, of, path string }{
 	{"gLabels", "runtime.g", "labels"}, {"gLockedM", "runtime.g", "lockedm"}, {"gSize", "runtime.g", ""},
 	{"mG0", "runtime.m", "g0"}, {"mSignal", "runtime.m", "gsignal"}, {"mCurrent", "runtime.m", "curg"}, {"mTID", "runtime.m", "procid"},
 	{"mNext", "runtime.m", "alllink"}, {"mThrowing", "runtime.m", "throwing"}, {"mSize", "runtime.m", ""},
-	{"panicArg", "runtime._panic", "arg"}, {"panicLink", "runtime._panic", "link"}, {"panicSize", "runtime._panic", ""},
+	{"panicArg", "runtime._panic", "arg"}, {"panicLink", "runtime._panic", "link"}, {"panicStartPC", "runtime._panic", "startPC"}, {"panicStartSP", "runtime._panic", "startSP"},
+	{"panicRecovered", "runtime._panic", "recovered"}, {"panicRepanicked", "runtime._panic", "repanicked"}, {"panicGoexit", "runtime._panic", "goexit"},
+	{"panicSize", "runtime._panic", ""},
 }
 
 func main() {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	_ "net/http/pprof"
 	"os"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // deaths are the ways to die.
@@ -34,9 +36,21 @@ var deaths = map[string]func(){
 	"closure":  func() { handle("closure") },
 	"divide":   func() { handle("divide") },
 	"assert":   func() { handle("assert") },
+	"int":      func() { handle("int") },
+	"float":    func() { handle("float") },
+	"code":     func() { handle("code") },
+	"word":     func() { handle("word") },
+	"pointer":  func() { handle("pointer") },
+	"lines":    func() { handle("lines") },
+	"nothing":  func() { handle("nothing") },
+	"same":     func() { handle("same") },
+	"close":    func() { handle("close") },
+	"stale":    func() { handle("stale") },
+	"fault":    fault,
 	"maps":     writeMap,
 	"deadlock": deadlock,
 	"locked":   lockTwice,
+	"chatty":   func() { chat(); lockTwice() },
 	"stack":    func() { debug.SetMaxStack(1 << 20); recurse(0) },
 	"oom":      outOfMemory,
 	"abort":    func() { kill(syscall.SIGABRT) },
@@ -168,7 +182,62 @@ func (r *request) dispatch() {
 	case "assert":
 		var v any = r
 		fmt.Println(v.(error))
+	case "close":
+		c := make(chan int)
+		close(c)
+		close(c)
+	case "same":
+		defer func() { panic(recover()) }()
+		explicit(r)
+	case "stale":
+		r.recovers()
+		explicit(r)
+	default:
+		r.value()
 	}
+}
+
+// code and word are no errors, so that they stay what they are when a panic
+// writes them.
+type (
+	code int8
+	word string
+)
+
+// value panics with values of many types.
+//
+//go:noinline
+func (r *request) value() {
+	switch r.kind {
+	case "int":
+		panic(-r.count)
+	case "float":
+		panic(float64(r.count) / 4)
+	case "code":
+		panic(code(-r.count))
+	case "word":
+		panic(word("of " + r.kind))
+	case "pointer":
+		panic(&user{name: "somebody"})
+	case "lines":
+		panic("two\nlines: " + r.kind)
+	case "nothing":
+		panic(nil)
+	}
+}
+
+// recovers comes back from a nil dereference.
+//
+//go:noinline
+func (r *request) recovers() {
+	defer func() { _ = recover() }()
+	fmt.Println(r.inlinedName())
+}
+
+// fault writes where the program is.
+func fault() {
+	p := reflect.ValueOf(fault).Pointer()
+	*(*byte)(unsafe.Pointer(p)) = 1
 }
 
 //go:noinline
@@ -233,6 +302,15 @@ func store(m map[int]int, n int) {
 func deadlock() {
 	c := make(chan int)
 	<-c
+}
+
+// chat fills the ring of what the runtime printed, a length of it that the
+// environment says.
+func chat() {
+	for i := 0; i < 30; i++ {
+		println("a line of the program itself", i)
+	}
+	println(os.Getenv("CHAT"))
 }
 
 func lockTwice() {
