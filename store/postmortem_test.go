@@ -311,9 +311,10 @@ func noCoreFiles(t *testing.T, dir string) {
 
 // TestMinicore takes the minicore of a full one, by offer and by neglect.
 func TestMinicore(t *testing.T) {
-	now := t0.Add(time.Hour)
+	clock := newClock()
+	clock.advance(time.Hour)
 	dir := t.TempDir()
-	s := open(t, dir, func(o *store.Options) { o.Now = func() time.Time { return now } })
+	s := open(t, dir, func(o *store.Options) { o.Now = clock.now })
 	c := crashOf(1, "shop", "k1")
 	l, im, _ := coreOf(t, &c, 5, 2)
 	stored, err := sendCore(s, &c, l, im, inquest.TierMini)
@@ -336,7 +337,7 @@ func TestMinicore(t *testing.T) {
 	if err := s.PutCoreBlock(context.Background(), l2.ID(), 0, b); err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(25 * time.Hour)
+	clock.advance(25 * time.Hour)
 	if err := s.Settle(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -349,10 +350,11 @@ func TestMinicore(t *testing.T) {
 }
 
 func TestCoresKept(t *testing.T) {
-	now := t0.Add(time.Hour)
+	clock := newClock()
+	clock.advance(time.Hour)
 	dir := t.TempDir()
 	s := open(t, dir, func(o *store.Options) {
-		o.Now = func() time.Time { return now }
+		o.Now = clock.now
 		o.Retention.CoresMore = 1
 	})
 	var ids []string
@@ -371,7 +373,7 @@ func TestCoresKept(t *testing.T) {
 	if got := s.CoreStats().Cores; got < 4 || got > 5 {
 		t.Errorf("%d cores stay", got)
 	}
-	now = now.Add(40 * 24 * time.Hour)
+	clock.advance(40 * 24 * time.Hour)
 	settle(t, s)
 	if cores := s.Cores("", ""); len(cores) != 1 || cores[0].ID != ids[3] {
 		t.Errorf("a month later: %+v", cores)
@@ -379,7 +381,7 @@ func TestCoresKept(t *testing.T) {
 	if _, err := s.PinCore(ids[3], false, ""); err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(400 * 24 * time.Hour)
+	clock.advance(400 * 24 * time.Hour)
 	settle(t, s)
 	if st := s.CrashStats(); st.Records != 0 || st.Groups != 0 {
 		t.Errorf("a year later: %+v", st)
