@@ -303,6 +303,7 @@ func (a *Agent) askTier(ctx context.Context, service, build, key string) (inques
 // whose core is taken is held as well.
 type coreSink struct{ agent *Agent }
 
+// Crash, Room and Begin are those of capture.Sink.
 func (s coreSink) Crash(c inquest.Crash) error { return s.agent.cores.Crash(c) }
 func (s coreSink) Room() int64                 { return s.agent.cores.Room() }
 

@@ -130,7 +130,7 @@ func TestStoredBlanked(t *testing.T) {
 // TestStoredForeign leaves cores of other programs alone.
 func TestStoredForeign(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("gcore needs the rights of root")
+		proc.Missing(t, "gcore needs the rights of root")
 	}
 	s := newSink(t)
 	c := capturer(t, capture.Options{Sink: s})

@@ -21,7 +21,7 @@ func as(t *testing.T, uid int, script string) *exec.Cmd {
 	t.Helper()
 	cmd := command(t, "sh", "-c", script)
 	if err := os.Chown(cmd.Dir, uid, uid); err != nil {
-		t.Skipf("not root: %v", err)
+		proc.Missing(t, "not root: %v", err)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), Groups: []uint32{uint32(uid), 4242}}}
 	return cmd

@@ -26,7 +26,7 @@ func Write(w io.Writer, builds []Build, now time.Time) error {
 	for i := range builds {
 		b := &builds[i]
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", short(b.ID, 15), b.services(), dash(b.Release()), b.revision(),
-			dash(strings.TrimPrefix(b.GoVersion, "go")), ago(b.first(), now), ago(b.LastSeen, now), b.stored())
+			dash(strings.TrimPrefix(b.GoVersion, "go")), settings.Ago(b.first(), now), settings.Ago(b.LastSeen, now), b.stored())
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -57,7 +57,7 @@ func WriteOne(w io.Writer, b *Build, now time.Time) error {
 	line("revision", strings.TrimSpace(dirty(b.Revision, b.Modified)+"  "+b.Time))
 	line("go", b.GoVersion)
 	for _, s := range b.Services {
-		line("service", fmt.Sprintf("%s  first seen %s, last %s", s.Service, ago(s.First, now), ago(s.Last, now)))
+		line("service", fmt.Sprintf("%s  first seen %s, last %s", s.Service, settings.Ago(s.First, now), settings.Ago(s.Last, now)))
 	}
 	line("stored", b.stored())
 	if b.Conflict {
@@ -66,7 +66,7 @@ func WriteOne(w io.Writer, b *Build, now time.Time) error {
 	for i := range b.Binaries {
 		x := &b.Binaries[i]
 		line("file", fmt.Sprintf("%s, %s, %s on disk %s, by %s (%s) %s, SHA-256 %s",
-			x.Kind, x.Arch, settings.SizeText(x.Bytes), settings.SizeText(x.StoredBytes), dash(x.By), x.Source, ago(x.Uploaded, now), x.SHA256))
+			x.Kind, x.Arch, settings.SizeText(x.Bytes), settings.SizeText(x.StoredBytes), dash(x.By), x.Source, settings.Ago(x.Uploaded, now), x.SHA256))
 	}
 	for _, k := range slices.Sorted(maps.Keys(b.Settings)) {
 		line("setting", k+"="+b.Settings[k])
@@ -155,25 +155,6 @@ func (b *Build) stored() string {
 		text += ", conflict"
 	}
 	return text
-}
-
-// ago spells a time by its distance, in one or two units: "3h20m ago".
-func ago(t, now time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := now.Sub(t)
-	switch {
-	case d < time.Second:
-		return "now"
-	case d < time.Minute:
-		d = d.Round(time.Second)
-	case d < 24*time.Hour:
-		d = d.Round(time.Minute)
-	default:
-		d = d.Round(24 * time.Hour)
-	}
-	return settings.FormatDuration(d) + " ago"
 }
 
 func short(s string, n int) string { return s[:min(len(s), n)] }

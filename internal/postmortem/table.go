@@ -22,7 +22,7 @@ func WriteGroups(w io.Writer, groups []Group, now time.Time) error {
 	fmt.Fprintln(tw, "GROUP\tSERVICE\tCLASS\tWHERE\tDEATHS\tCORES\tFIRST\tLAST\tNEWEST")
 	for i := range groups {
 		g := &groups[i]
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%.12s\n", g.ID, plain(g.Service), plain(g.Class), where(g.Frames), g.Count, g.Cores, ago(g.First, now), ago(g.Last, now), cmp.Or(g.Newest, "-"))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%.12s\n", g.ID, plain(g.Service), plain(g.Class), where(g.Frames), g.Count, g.Cores, settings.Ago(g.First, now), settings.Ago(g.Last, now), cmp.Or(g.Newest, "-"))
 	}
 	return tw.Flush()
 }
@@ -37,7 +37,7 @@ func WriteCrashes(w io.Writer, crashes []Crash, now time.Time) error {
 	fmt.Fprintln(tw, "CRASH\tSERVICE\tINSTANCE\tCLASS\tWHERE\tHERE\tDIED")
 	for i := range crashes {
 		c := &crashes[i]
-		fmt.Fprintf(tw, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, plain(c.Service), plain(cmp.Or(c.Instance, "-")), plain(c.Class), where(c.Frames), c.Tier, ago(c.At, now))
+		fmt.Fprintf(tw, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, plain(c.Service), plain(cmp.Or(c.Instance, "-")), plain(c.Class), where(c.Frames), c.Tier, settings.Ago(c.At, now))
 	}
 	return tw.Flush()
 }
@@ -51,7 +51,7 @@ func WriteCrash(w io.Writer, c *Crash, now time.Time) error {
 		}
 	}
 	line("crash", c.ID)
-	line("died", c.At.Format(time.RFC3339)+"  "+ago(c.At, now))
+	line("died", c.At.Format(time.RFC3339)+"  "+settings.Ago(c.At, now))
 	line("service", strings.TrimSpace(c.Service+"  "+c.Instance))
 	line("build", c.Build)
 	line("class", c.Class)
@@ -111,7 +111,7 @@ func WriteCores(w io.Writer, cores []Core, now time.Time) error {
 			state = "pinned"
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, plain(c.Service), c.Tier, settings.SizeText(c.StoredBytes), settings.SizeText(c.VirtualBytes),
-			plain(cmp.Or(strings.TrimPrefix(c.GoVersion, "go"), "-")), ago(c.At, now), state)
+			plain(cmp.Or(strings.TrimPrefix(c.GoVersion, "go"), "-")), settings.Ago(c.At, now), state)
 	}
 	return tw.Flush()
 }
@@ -135,23 +135,4 @@ func plain(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// ago spells a time by its distance: "3h20m ago".
-func ago(t, now time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := now.Sub(t)
-	switch {
-	case d < time.Second:
-		return "now"
-	case d < time.Minute:
-		d = d.Round(time.Second)
-	case d < 24*time.Hour:
-		d = d.Round(time.Minute)
-	default:
-		d = d.Round(24 * time.Hour)
-	}
-	return settings.FormatDuration(d) + " ago"
 }

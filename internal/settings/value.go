@@ -191,6 +191,26 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// Ago spells a time by its distance to now, in one or two units: "3h20m ago";
+// "-" for no time.
+func Ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := now.Sub(t)
+	switch {
+	case d < time.Second:
+		return "now"
+	case d < time.Minute:
+		d = d.Round(time.Second)
+	case d < 24*time.Hour:
+		d = d.Round(time.Minute)
+	default:
+		d = d.Round(24 * time.Hour)
+	}
+	return FormatDuration(d) + " ago"
+}
+
 // FormatDuration spells a duration so that ParseDuration reads it back,
 // without zero parts: "15d", "1h30m", "20ms".
 func FormatDuration(d time.Duration) string {
